@@ -1,0 +1,41 @@
+//! RESULTS.md: the last run that somebody found worth keeping, written by the tool and by nobody else.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{Report, table};
+
+const EXPLANATION: &str = "\
+Written by `pgherd-bench --write-results`; not edited by hand. Medians over the rounds; the peers took turns \
+within each cell. A ratio compares a peer with PgBouncer of the same run; below 1 is better. \
+CPU µs is the proxy's own user and system time for one transaction, over all its threads. \
+Throughput and latency depend on the load generator and PostgreSQL, which share the other cores, more than on the proxy. \
+`foreign %` is what others ran on the proxy's core, `steal %` what the hypervisor gave to other machines: \
+both are the worst of all rounds, and where they are high the figures are worth little.";
+
+/// Writes all tables.
+pub fn write(report: &Report, path: &Path) -> Result<()> {
+    std::fs::write(path, text(report)).with_context(|| format!("write {}", path.display()))
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!("# Results\n\n{EXPLANATION}\n\n");
+    for line in table::header_lines(&report.header) {
+        text.push_str(&format!("- {line}\n"));
+    }
+    text.push_str(&format!("- `{}`\n", report.header.command));
+    for scenario in &report.scenarios {
+        text.push_str(&format!("\n## {}\n\n{}\n\n", scenario.name, scenario.about));
+        text.push_str(&table::markdown(scenario));
+        text.push('\n');
+        let remarks = table::remarks(scenario);
+        if !remarks.is_empty() {
+            text.push('\n');
+        }
+        for remark in remarks {
+            text.push_str(&format!("- {remark}\n"));
+        }
+    }
+    text
+}

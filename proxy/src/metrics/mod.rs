@@ -1,0 +1,8 @@
+//! Counters and latency: written by sessions without a shared lock, read by console and HTTP.
+//!
+//! [`stats`] is what a pool counts, [`process`] what the process uses; [`expose`] turns both into
+//! Prometheus text.
+
+pub mod expose;
+pub mod process;
+pub mod stats;
