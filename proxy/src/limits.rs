@@ -198,7 +198,7 @@ pub const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Mistakes of one configuration file that are told at once.
 pub const CONFIG_PROBLEMS_MAX: usize = 100;
 
-/// Quiet time after a change beside the configuration file before it is read: editors and
+/// So long must a changed configuration file stay the same before it is read: editors and
 /// orchestrators write in several steps.
 pub const CONFIG_SETTLE_MS: u64 = 250;
 
@@ -219,9 +219,6 @@ pub const STOP_SECONDS_MAX: u64 = 5;
 
 /// Threads that serve clients; more than any machine has cores.
 pub const WORKERS_MAX: usize = 1_024;
-
-/// So often is a directory that never becomes quiet waited for before its file is read anyway.
-pub const CONFIG_SETTLE_ROUNDS_MAX: usize = 20;
 
 /// After a hand-over, time for the old process to let go of the admin HTTP's address.
 pub const HANDOVER_ADMIN_SECONDS_MAX: u64 = 10;

@@ -135,7 +135,10 @@ impl Fixture {
         let written = || {
             let mut config: toml::Table = std::fs::read_to_string(&path)?.parse()?;
             merge(&mut config, text.parse()?);
-            Ok::<_, anyhow::Error>(std::fs::write(&path, toml::to_string(&config)?)?)
+            // At once: pgherd watches the file.
+            let new = path.with_extension("new");
+            std::fs::write(&new, toml::to_string(&config)?)?;
+            Ok::<_, anyhow::Error>(std::fs::rename(&new, &path)?)
         };
         if let Err(error) = written() {
             self.fail(&format!("{}: {error}", path.display()));

@@ -73,7 +73,8 @@ async fn sql_level_execute_recovers_too() -> Outcome {
     client.batch_execute("PREPARE s AS SELECT * FROM t").await?;
     assert_eq!(value(&client, "EXECUTE s").await, "1");
     fixture.direct("ALTER TABLE t ADD b int");
-    // PostgreSQL would refuse it for ever; here at most once.
+    // PostgreSQL would refuse it for ever; here at most once. The driver asks again when it has the error,
+    // which may be before the ReadyForQuery behind it.
     let first = client.simple_query("EXECUTE s").await;
     if let Err(error) = first {
         assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED));

@@ -23,6 +23,12 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// The file holds nothing.
+    #[error("{file} is empty: pgherd needs at least [nodes] and [databases] (if it is being written, try again)", file = file.display())]
+    Empty {
+        /// Which one.
+        file: PathBuf,
+    },
     /// The file says something that can't be.
     #[error("{0}")]
     Invalid(Problems),
@@ -38,6 +44,10 @@ impl Config {
     /// Reads and checks the file at `path`. Blocks.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = read(path).map_err(|source| ConfigError::Read { file: path.into(), source })?;
+        // All defaults would be valid, and would take every database away.
+        if text.trim().is_empty() {
+            return Err(ConfigError::Empty { file: path.into() });
+        }
         Config::parse(&text, &path.display().to_string())
     }
 

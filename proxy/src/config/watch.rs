@@ -47,8 +47,8 @@ impl Watcher {
         Ok(Watcher { file, seen, pending: false, events, _inner: inner })
     }
 
-    /// Returns when the file holds something new and its directory has been quiet for a moment.
-    /// Cancel safe.
+    /// Returns when the file holds something new and has held it for a moment: a file that is being
+    /// written is no new configuration yet. Cancel safe.
     pub async fn changed(&mut self) {
         loop {
             if !self.pending {
@@ -58,15 +58,18 @@ impl Watcher {
                 }
                 self.pending = true;
             }
-            let quiet = Duration::from_millis(limits::CONFIG_SETTLE_MS);
-            for _ in 0..limits::CONFIG_SETTLE_ROUNDS_MAX {
-                if tokio::time::timeout(quiet, self.events.recv()).await.is_err() {
+            // By content and not by events: a log beside the file would keep the directory busy for ever.
+            let mut now = hash(&self.file);
+            loop {
+                tokio::time::sleep(Duration::from_millis(limits::CONFIG_SETTLE_MS)).await;
+                // Events up to here are about what is read now.
+                let _ = self.events.try_recv();
+                let before = std::mem::replace(&mut now, hash(&self.file));
+                if now == before {
                     break;
                 }
             }
             self.pending = false;
-            let now = hash(&self.file);
-            // A file that is gone for the moment is no new configuration.
             if now.is_some() && now != self.seen {
                 self.seen = now;
                 return;
@@ -75,8 +78,9 @@ impl Watcher {
     }
 }
 
+/// None: the file is gone or empty for the moment, as when an editor writes it.
 fn hash(file: &Path) -> Option<u64> {
-    let text = load::read(file).ok()?;
+    let text = load::read(file).ok().filter(|text| !text.trim().is_empty())?;
     let mut hasher = DefaultHasher::new();
     hasher.write(text.as_bytes());
     Some(hasher.finish())
@@ -120,5 +124,12 @@ mod tests {
         assert!(nothing.is_err());
         fs::write(&file, "a = 2").unwrap();
         tokio::time::timeout(PATIENCE, watcher.changed()).await.unwrap();
+        // Emptied, as an editor does that then writes it anew; and back to what is in force.
+        fs::write(&file, "").unwrap();
+        let nothing = tokio::time::timeout(Duration::from_millis(800), watcher.changed()).await;
+        assert!(nothing.is_err());
+        fs::write(&file, "a = 2").unwrap();
+        let nothing = tokio::time::timeout(Duration::from_millis(800), watcher.changed()).await;
+        assert!(nothing.is_err());
     }
 }

@@ -148,12 +148,15 @@ impl Session {
             b'S' => {
                 self.forward(frame);
                 self.in_batch = false;
-                if !self.copy_in {
-                    let unsure = std::mem::take(&mut self.server_skips) && self.copy_unsure;
-                    self.expects.push(Expect::Sync);
-                    if unsure {
-                        self.mark_boundary();
-                    }
+                if self.copy_in {
+                    self.early_syncs += 1;
+                    return Ok(());
+                }
+                self.server_skips = false;
+                let unsure = self.early_syncs > 0 || self.expects.may_have_early_sync();
+                self.expects.push(Expect::Sync);
+                if unsure {
+                    self.mark_boundary();
                 }
                 Ok(())
             }
@@ -172,6 +175,10 @@ impl Session {
                         self.expects.push(Expect::Owed(Owed::CopyEnd));
                     }
                     self.copy_in &= kind == b'd';
+                    if kind != b'd' && self.early_syncs > 0 && self.expects.head_is_simple() {
+                        // No Sync of the client's ends this COPY.
+                        self.mark_boundary();
+                    }
                 }
                 Ok(())
             }

@@ -51,8 +51,8 @@ pub struct Created {
 pub struct CopyBegun {
     /// The end of the data.
     pub ended: bool,
-    /// A Sync, to be ignored with the data.
-    pub ignored_sync: bool,
+    /// Syncs in front of it, to be ignored with the data.
+    pub early_syncs: usize,
 }
 
 /// A message of ours.
@@ -202,6 +202,12 @@ impl Expects {
         }
     }
 
+    /// Whether the queue is one simple query of the client's.
+    #[must_use]
+    pub fn is_one_query(&self) -> bool {
+        self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Query(_)))
+    }
+
     /// Whether the queue is one extended query up to its Sync, and nothing behind it.
     #[must_use]
     pub fn is_one_batch(&self) -> bool {
@@ -212,11 +218,11 @@ impl Expects {
     /// COPY FROM STDIN began: the server ignores each Sync before the end of the data (copyfromparse.c,
     /// `CopyGetData`).
     pub fn begin_copy(&mut self) -> CopyBegun {
-        let mut begun = CopyBegun { ended: false, ignored_sync: false };
+        let mut begun = CopyBegun { ended: false, early_syncs: 0 };
         while let Some(next) = self.queue.get(1) {
             match next {
                 Expect::Owed(Owed::CopyEnd) => begun.ended = true,
-                Expect::Sync => begun.ignored_sync = true,
+                Expect::Sync => begun.early_syncs += 1,
                 _ => break,
             }
             self.queue.remove(1);
@@ -227,10 +233,13 @@ impl Expects {
         begun
     }
 
-    /// Whether the only answer expected is a Sync's.
+    /// Whether the last that was sent is COPY data with a Sync in front of its end. The server has not said
+    /// yet that it wants data: if it fails before it reads the Sync, it answers it.
     #[must_use]
-    pub fn is_one_sync(&self) -> bool {
-        self.queue.len() == 1 && matches!(self.queue.front(), Some(Expect::Sync))
+    pub fn may_have_early_sync(&self) -> bool {
+        let mut last = self.queue.iter().rev();
+        matches!(last.next(), Some(Expect::Owed(Owed::CopyEnd)))
+            && matches!(last.next(), Some(Expect::Sync))
     }
 
     /// Marks the boundary at the head as seen; false: there is none.

@@ -105,7 +105,7 @@ impl Session {
         }
         self.in_batch = false;
         self.copy_in = false;
-        self.copy_unsure = false;
+        self.early_syncs = 0;
         self.server_skips = false;
         self.errored = false;
         self.deeds_pending = 0;

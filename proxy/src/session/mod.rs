@@ -123,7 +123,7 @@ fn new_session(
         in_batch: false,
         goodbye: false,
         copy_in: false,
-        copy_unsure: false,
+        early_syncs: 0,
         server_skips: false,
         skipping: false,
         errored: false,

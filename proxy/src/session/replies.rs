@@ -241,7 +241,7 @@ impl Session {
             b'G' | b'W' if !ours => {
                 let begun = self.expects.begin_copy();
                 self.copy_in = !begun.ended;
-                self.copy_unsure = begun.ignored_sync;
+                self.early_syncs = begun.early_syncs;
                 Ok(Verdict::Forward)
             }
             b'A' => Ok(self.notification()),
@@ -301,7 +301,7 @@ impl Session {
                 self.done(deed, body);
             }
         }
-        self.copy_unsure = false;
+        self.early_syncs = 0;
         if matches!(self.expects.head(), Some(Expect::Execute(_)))
             && let Some(Expect::Execute(Some(rest))) = self.expects.pop()
         {
@@ -427,9 +427,6 @@ impl Session {
         }
         self.settle();
         self.skip();
-        if self.copy_unsure && self.expects.is_one_sync() && self.client_body_left == 0 {
-            self.mark_boundary();
-        }
         Ok(Verdict::Forward)
     }
 
@@ -510,6 +507,10 @@ impl Session {
                 }
             }
             Some(Expect::Ours(Ours::Recheck)) => self.pins.recheck = false,
+            // A cancel request may hit even an empty query: the next ReadyForQuery is its own.
+            Some(Expect::Ours(Ours::Boundary { .. })) => {
+                self.expects.see_boundary();
+            }
             _ => {}
         }
     }
@@ -518,7 +519,6 @@ impl Session {
     fn ready(&mut self, status: u8) -> Result<Verdict, Report> {
         if self.is_answer_to_early_sync() {
             self.status = status;
-            self.copy_unsure = false;
             if status == b'I' {
                 self.transaction_undone();
                 self.errored = false;
@@ -527,6 +527,10 @@ impl Session {
                 self.server_skips = false;
                 self.in_batch = false;
                 self.request_done();
+                self.early_syncs -= 1;
+                if self.early_syncs > 0 {
+                    self.mark_boundary();
+                }
             }
             return Ok(Verdict::Forward);
         }
@@ -564,23 +568,28 @@ impl Session {
         while matches!(self.expects.head(), Some(Expect::Owed(Owed::CopyEnd))) {
             self.expects.pop();
         }
+        if self.early_syncs > 0 && self.expects.is_empty() {
+            // A COPY of a simple query failed with a Sync among its data.
+            self.mark_boundary();
+        }
         self.restore_reset(errored);
         self.request_done();
         Ok(Verdict::Forward)
     }
 
-    /// COPY failed before it read a Sync that was sent early: the server answers that one too.
+    /// COPY failed before it read a Sync that was sent early: the server answers that one too
+    /// (postgres.c, `ignore_till_sync`).
     fn is_answer_to_early_sync(&self) -> bool {
         match self.expects.head() {
-            None => self.copy_unsure && self.server_skips,
+            None => self.early_syncs > 0,
             Some(Expect::Ours(Ours::Boundary { seen })) => !seen,
             _ => false,
         }
     }
 
-    /// Whether the server answers one Sync or two can only be told by what it answers behind them.
+    /// How many Syncs the server answers can only be told by what it answers behind them.
     pub(super) fn mark_boundary(&mut self) {
-        self.copy_unsure = false;
+        self.early_syncs = 0;
         build::query(self.to_server.buffer(), b"");
         self.set_server_unnamed(0);
         self.ours(Ours::Boundary { seen: false });

@@ -218,6 +218,11 @@ impl Session {
     pub(super) fn begin_request(&mut self) {
         if self.status != b'I' || !self.expects.is_empty() || self.in_batch {
             self.may_replay &= !self.replay.is_empty();
+            let refused = self.server_stale && self.status == b'I' && !self.copy_in;
+            if refused && self.expects.is_one_query() {
+                // The client asks again before the ReadyForQuery behind the error, as tokio-postgres does.
+                self.renew_statements();
+            }
             if self.status == b'T' && self.expects.is_empty() && !self.in_batch {
                 self.replay_reset();
             }
@@ -271,11 +276,7 @@ impl Session {
             return Next::On;
         }
         if self.server_stale {
-            self.server_stale = false;
-            if let Some(server) = &mut self.server {
-                server.prepared.clear();
-            }
-            self.ask(b"DEALLOCATE ALL", Ours::Query);
+            self.renew_statements();
             return Next::On;
         }
         if self.pins.recheck && self.shares() {
@@ -290,6 +291,15 @@ impl Session {
         self.expects.shrink();
         self.detach();
         Next::On
+    }
+
+    /// A prepared statement is stale: all of the server's are forgotten, so that each is prepared again.
+    fn renew_statements(&mut self) {
+        self.server_stale = false;
+        if let Some(server) = &mut self.server {
+            server.prepared.clear();
+        }
+        self.ask(b"DEALLOCATE ALL", Ours::Query);
     }
 
     fn ask(&mut self, sql: &[u8], ours: Ours) {
@@ -327,10 +337,7 @@ impl Session {
         }
         // The answer to the request's own Sync.
         self.expects.push(Expect::Ours(Ours::Query));
-        if let Some(server) = &mut self.server {
-            server.prepared.clear();
-        }
-        self.ask(b"DEALLOCATE ALL", Ours::Query);
+        self.renew_statements();
         let request = std::mem::take(&mut self.replay);
         let fed = self.feed(&request);
         self.replay = request;

@@ -65,8 +65,9 @@ pub(super) struct Session {
     pub(super) goodbye: bool,
     /// The client sends COPY data.
     pub(super) copy_in: bool,
-    /// A Sync was sent before COPY began: it was ignored, unless COPY failed before it read anything.
-    pub(super) copy_unsure: bool,
+    /// Syncs that were sent before the end of a COPY's data. It ignores those that it reads; the server
+    /// answers those that it finds behind an error.
+    pub(super) early_syncs: usize,
     /// After an error in the extended protocol: the server answers nothing up to Sync.
     pub(super) server_skips: bool,
     /// The same when pgherd itself failed the request: frames up to Sync are dropped here.
