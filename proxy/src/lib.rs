@@ -4,7 +4,7 @@
 //! - [`cli`] the commands; [`runtime`] data plane and control plane; [`config`] the file.
 //! - [`listener`] accepts; [`session`] a client's life; [`auth`] and [`tls`] for both sides.
 //! - [`wire`] frames, bounded and borrowed; [`net`] sockets of every kind as one type.
-//! - [`pool`] servers, checkout and checkin; [`hub`] what all of these share.
+//! - [`pool`] servers, checkout and checkin; [`clock`] their time; [`hub`] what all of these share.
 //! - [`signals`] what operators send; [`handover`] to a new binary; [`log`] what they read.
 //! - [`admin`] console and HTTP; [`metrics`] counters and latency; [`local`] a herd on this machine.
 //!
@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod error;
 #[doc(hidden)]

@@ -52,6 +52,7 @@ fn files_that_a_configuration_names_are_read_before_anything_starts() {
             assert!(error.contains(expect), "{command}: {error}");
         }
     };
+    check(" \n", "is empty: pgherd needs at least [nodes] and [databases]");
     check(
         "[auth]\nusers_file = \"/nonexistent/users\"\n",
         ":2:14: /nonexistent/users: the users file can't be read",
@@ -81,7 +82,7 @@ fn the_example_passes() {
 #[test]
 fn the_path_may_come_from_the_environment() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(dir.path(), "");
+    let path = file(dir.path(), "[proxy]\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgherd"));
     let output = command.arg("check").env("PGHERD_CONFIG", &path).output().unwrap();
     assert_eq!(output.status.code(), Some(0));

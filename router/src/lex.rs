@@ -43,10 +43,10 @@ pub struct Lexer<'a> {
 /// run is an error or one-byte signs; unbounded, a text of nothing but `+` would take quadratic time.
 const OPERATOR_BYTES_MAX: usize = 64;
 
-const SPACE: u8 = 1;
-const WORD_START: u8 = 2;
-const WORD: u8 = 4;
-const DIGIT: u8 = 8;
+pub(crate) const SPACE: u8 = 1;
+pub(crate) const WORD_START: u8 = 2;
+pub(crate) const WORD: u8 = 4;
+pub(crate) const DIGIT: u8 = 8;
 const OPERATOR: u8 = 16;
 
 /// The character classes of scan.l, by byte.
@@ -71,8 +71,15 @@ const fn classes() -> [u8; 256] {
     table
 }
 
-const fn is(byte: u8, class: u8) -> bool {
-    CLASS[byte as usize] & class != 0
+/// The character classes of `byte`.
+#[inline]
+pub(crate) const fn class_of(byte: u8) -> u8 {
+    CLASS[byte as usize]
+}
+
+#[inline]
+pub(crate) const fn is(byte: u8, class: u8) -> bool {
+    class_of(byte) & class != 0
 }
 
 impl<'a> Lexer<'a> {

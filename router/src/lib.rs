@@ -15,4 +15,4 @@ pub mod lex;
 pub mod plan;
 
 pub use lex::{Encoding, LexOptions};
-pub use plan::{Class, Effect, Plan, statements};
+pub use plan::{Class, Effect, Plan, is_plain, statements};

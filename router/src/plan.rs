@@ -19,6 +19,7 @@ mod create;
 mod cursor;
 mod effect;
 mod functions;
+mod plain;
 mod set;
 mod simple;
 mod split;
@@ -29,6 +30,7 @@ use std::ops::Range;
 use crate::lex::LexOptions;
 pub use class::Class;
 pub use effect::{DeallocateTarget, DiscardTarget, Effect, Effects, PinReason, SetValue};
+pub use plain::is_plain;
 pub use split::Statements;
 
 /// One statement of a text.

@@ -55,6 +55,19 @@ pub struct Shard {
     pub server_errors: AtomicU64,
 }
 
+/// What a session did since it was last counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    /// From the request's arrival to its ReadyForQuery, microseconds; none: it goes on.
+    pub query_us: Option<u64>,
+    /// Length of the transaction that ended with it, microseconds.
+    pub transaction_us: Option<u64>,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+}
+
 /// The statistics of one pool.
 #[derive(Debug)]
 pub struct Stats {
@@ -89,6 +102,12 @@ impl Latency {
     }
 }
 
+/// Adds to a counter that is written only under its shard's lock, which a locked addition would pay for again.
+#[inline]
+fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
 impl Stats {
     /// With `shards` places to count in: one a worker.
     #[must_use]
@@ -104,21 +123,32 @@ impl Stats {
         &self.padded().counters
     }
 
-    /// Records a query of `us` microseconds.
-    #[inline]
-    pub fn record_query(&self, us: u64) {
+    /// Records what a session did. One uncontended lock, whatever there is to count: the shard is this
+    /// worker's own, and only a scrape looks into it.
+    pub fn record(&self, request: &Request) {
         let padded = self.padded();
-        padded.counters.query_count.fetch_add(1, Relaxed);
-        padded.counters.query_time_us.fetch_add(us, Relaxed);
-        padded.latency.lock().query_us.saturating_record(us.max(1));
+        let counters = &padded.counters;
+        let mut latency = padded.latency.lock();
+        if let Some(us) = request.query_us {
+            bump(&counters.query_count, 1);
+            bump(&counters.query_time_us, us);
+            latency.query_us.saturating_record(us.max(1));
+        }
+        if let Some(us) = request.transaction_us {
+            bump(&counters.xact_count, 1);
+            bump(&counters.xact_time_us, us);
+        }
+        bump(&counters.received, request.received);
+        bump(&counters.sent, request.sent);
     }
 
     /// Records that a client waited `us` microseconds for a server.
     #[inline]
     pub fn record_wait(&self, us: u64) {
         let padded = self.padded();
-        padded.counters.wait_time_us.fetch_add(us, Relaxed);
-        padded.latency.lock().wait_us.saturating_record(us.max(1));
+        let mut latency = padded.latency.lock();
+        bump(&padded.counters.wait_time_us, us);
+        latency.wait_us.saturating_record(us.max(1));
     }
 
     fn padded(&self) -> &Padded {

@@ -2,7 +2,7 @@
 //! opens for who waited long enough, and sessions that overstay are told.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::launch::{self, Reserve};
 use crate::hub::Hub;
@@ -26,7 +26,7 @@ pub async fn run(hub: Arc<Hub>) {
             () = hub.draining.cancelled(), if !drains => drains = true,
             _ = rounds.tick() => {}
         }
-        let now = Instant::now();
+        let now = crate::clock::Moment::now();
         for pool in hub.pools.all() {
             pool.close_idle(now);
             pool.open_reserve();

@@ -9,14 +9,14 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::connect::{self, ConnectError, Dial};
 use super::exec;
 use super::pool::Pool;
-use super::server::{PreparedSet, Reported, Server, ServerInfo};
+use super::server::{Reported, Server, ServerInfo};
 use super::shared::Shared;
 use crate::error::Report;
 use crate::limits;
@@ -176,7 +176,7 @@ async fn open(pool: Arc<Pool>, shared: Arc<Shared>, slot: Slot) {
     if let Some(parts) = server {
         pool.launch.failing.store(false, Relaxed);
         *pool.launch.last_error.lock() = None;
-        pool.checkin(parts.into_server(&pool, slot), Instant::now());
+        pool.checkin(parts.into_server(&pool, slot), crate::clock::Moment::now());
         launch_if_needed(&pool);
     }
 }
@@ -246,19 +246,7 @@ impl Parts {
         let info = ServerInfo::new(self.id, pool.clone(), key, tls, self.generation);
         let info = Arc::new(info);
         pool.servers.insert(self.id, info.clone());
-        let now = Instant::now();
-        Box::new(Server {
-            stream: self.server.stream,
-            info,
-            reported: self.reported,
-            applied: Settings::default(),
-            prepared: PreparedSet::default(),
-            unnamed: 0,
-            opened: now,
-            used: now,
-            broken: false,
-            slot,
-        })
+        Box::new(Server::new(self.server.stream, info, self.reported, slot))
     }
 }
 

@@ -158,7 +158,7 @@ impl Pools {
                 || new.dbname != old.dbname
                 || new.login_user != old.login_user
                 || new.connect_query != old.connect_query;
-            pool.settings.store(Arc::new(new));
+            pool.change_settings(new);
             if moved {
                 pool.welcomes.clear();
                 pool.retire_all();

@@ -13,7 +13,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -25,6 +25,7 @@ use super::settings::{Limit, PoolSettings};
 use super::waiter::{Served, Waiter};
 use super::welcome::Welcomes;
 use crate::auth::Credentials;
+use crate::clock::Moment;
 use crate::error::{Fault, Report, sqlstate};
 use crate::metrics::stats::Stats;
 
@@ -52,6 +53,8 @@ pub struct Pool {
     pub key: PoolKey,
     /// Sizes, modes, times and where to connect: replaced by a reload.
     pub settings: ArcSwap<PoolSettings>,
+    /// Counts its changes: a server that knows the latest needs no look at `settings`.
+    settings_version: AtomicU32,
     /// What the latest login of this user lets us log in with.
     pub credentials: ArcSwap<Credentials>,
     /// What it counts.
@@ -78,7 +81,7 @@ pub struct Pool {
     pub paused: AtomicBool,
     /// Clients that waited too long.
     pub wait_timeouts: AtomicU64,
-    started: Instant,
+    started: Moment,
     this: std::sync::Weak<Pool>,
 }
 
@@ -94,6 +97,7 @@ impl Pool {
         Arc::new_cyclic(|this| Pool {
             key,
             settings: ArcSwap::from_pointee(settings),
+            settings_version: AtomicU32::new(0),
             credentials: ArcSwap::default(),
             stats: Stats::new(workers),
             servers: DashMap::new(),
@@ -109,9 +113,21 @@ impl Pool {
             generation: AtomicU32::new(0),
             paused: AtomicBool::new(false),
             wait_timeouts: AtomicU64::new(0),
-            started: Instant::now(),
+            started: Moment::now(),
             this: this.clone(),
         })
+    }
+
+    /// Replaces the settings.
+    pub(super) fn change_settings(&self, new: PoolSettings) {
+        self.settings.store(Arc::new(new));
+        self.settings_version.fetch_add(1, SeqCst);
+    }
+
+    /// Which settings are the latest.
+    #[inline]
+    pub(super) fn settings_version(&self) -> u32 {
+        self.settings_version.load(SeqCst)
     }
 
     /// An idle server at once, if there is one and nobody waits for it.
@@ -136,7 +152,7 @@ impl Pool {
             )
             .hint("pool.max_waiting bounds the queue; pool.size_default the servers"));
         }
-        let since = Instant::now();
+        let since = Moment::now();
         waiter.queue(self.micros(since));
         {
             let mut queue = self.queue.lock();
@@ -149,12 +165,19 @@ impl Pool {
         Ok(wait)
     }
 
+    /// [`Pool::checkin`] to the pool that the server is of.
+    pub fn checkin_own(server: Box<Server>, now: Moment) {
+        let info = server.info.clone();
+        info.pool.checkin(server, now);
+    }
+
     /// Gives a server back: to who waits longest, else to the idle list.
-    pub fn checkin(&self, mut server: Box<Server>, now: Instant) {
+    pub fn checkin(&self, mut server: Box<Server>, now: Moment) {
         server.info.held_by.store(0, Relaxed);
-        let settings = self.settings.load();
-        let too_old = !settings.server_lifetime.is_zero()
-            && now.duration_since(server.opened) > settings.server_lifetime;
+        let opened = server.opened;
+        let settings = server.settings();
+        let too_old =
+            !settings.server_lifetime.is_zero() && now.since(opened) > settings.server_lifetime;
         let surplus = self.open.load(Relaxed) > settings.size + settings.reserve_size;
         if server.broken
             || too_old
@@ -262,7 +285,7 @@ impl Pool {
     }
 
     /// Closes idle servers that are dead, outdated, or idle for too long beyond `keep`.
-    pub fn close_idle(&self, now: Instant) {
+    pub fn close_idle(&self, now: Moment) {
         let settings = self.settings.load();
         let generation = self.generation.load(Relaxed);
         let mut open = self.open.load(Relaxed);
@@ -273,8 +296,8 @@ impl Pool {
                 let before = list.len();
                 let mut kept = Vec::with_capacity(before);
                 for mut server in list.drain(..) {
-                    let idle = now.saturating_duration_since(server.used);
-                    let age = now.saturating_duration_since(server.opened);
+                    let idle = now.since(server.used);
+                    let age = now.since(server.opened);
                     let unused = !settings.server_idle_timeout.is_zero()
                         && idle > settings.server_idle_timeout
                         && open > settings.size_min;
@@ -308,7 +331,7 @@ impl Pool {
         if settings.reserve_size == 0 || self.waiting() == 0 {
             return;
         }
-        let now = self.micros(Instant::now());
+        let now = self.micros(Moment::now());
         let patience = u64::try_from(settings.reserve_timeout.as_micros()).unwrap_or(u64::MAX);
         let is_late = |w: &&Arc<Waiter>| now.saturating_sub(w.since_us.load(Relaxed)) >= patience;
         let late = self.queue.lock().iter().take_while(is_late).count();
@@ -320,7 +343,7 @@ impl Pool {
     /// Every server of now is closed when it is next free; idle ones at once.
     pub fn retire_all(&self) {
         self.generation.fetch_add(1, SeqCst);
-        self.close_idle(Instant::now());
+        self.close_idle(Moment::now());
     }
 
     /// The current generation.
@@ -382,7 +405,7 @@ impl Pool {
     #[must_use]
     pub fn longest_wait(&self) -> Duration {
         let first = self.queue.lock().front().map(|w| w.since_us.load(Relaxed));
-        let now = self.micros(Instant::now());
+        let now = self.micros(Moment::now());
         first.map_or(Duration::ZERO, |since| Duration::from_micros(now.saturating_sub(since)))
     }
 
@@ -398,8 +421,8 @@ impl Pool {
         self.this.upgrade().unwrap_or_else(|| unreachable!("a method runs, so the pool lives"))
     }
 
-    fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
+    fn micros(&self, at: Moment) -> u64 {
+        at.micros_since(self.started)
     }
 }
 
@@ -409,7 +432,7 @@ pub struct Wait {
     pool: Arc<Pool>,
     waiter: Arc<Waiter>,
     /// When the wait began.
-    pub since: Instant,
+    pub since: Moment,
 }
 
 impl Wait {
@@ -443,7 +466,7 @@ impl Drop for Wait {
             }
         }
         if let Some(server) = self.waiter.leave() {
-            self.pool.checkin(server, Instant::now());
+            self.pool.checkin(server, Moment::now());
         }
     }
 }

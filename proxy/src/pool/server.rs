@@ -4,17 +4,20 @@
 //! only for the difference. Nothing here reads or writes, except the last goodbye.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::launch::Slot;
 use super::pool::Pool;
+use super::settings::PoolSettings;
+use crate::clock::Moment;
 use crate::net::Stream;
 use crate::session::settings::Settings;
 use crate::session::statements::Statement;
@@ -134,11 +137,37 @@ impl Drop for CancelGuard {
     }
 }
 
+/// Spreads the ids of statements, which count up and which nobody outside can choose.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4), folded: the map looks at both ends.
+        let product = u128::from(id) * 0x9e37_79b9_7f4a_7c15;
+        #[allow(clippy::cast_possible_truncation)] // both halves are used
+        let folded = (product as u64) ^ ((product >> 64) as u64);
+        self.0 = folded;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The prepared statements of one server, least recently used first out. It keeps them known to the
 /// registry, so that a session which comes later finds them by their text.
 #[derive(Debug, Default)]
 pub struct PreparedSet {
-    used: HashMap<u64, (u64, Arc<Statement>)>,
+    used: HashMap<u64, (u64, Arc<Statement>), BuildHasherDefault<IdHasher>>,
     tick: u64,
 }
 
@@ -210,21 +239,63 @@ pub struct Server {
     /// Stamp of the unnamed statement on it; 0: none that a session may use.
     pub unnamed: u64,
     /// When it was opened.
-    pub opened: Instant,
+    pub opened: Moment,
     /// When it was last given back.
-    pub used: Instant,
+    pub used: Moment,
     /// Must not be used again.
     pub broken: bool,
     /// Its place in the pool's count, given back when it is dropped.
     pub slot: Slot,
+    /// The pool's settings as it knows them.
+    settings: (u32, Arc<PoolSettings>),
 }
 
 impl Server {
+    /// A server that has just logged in.
+    #[must_use]
+    pub fn new(
+        stream: Stream,
+        info: Arc<ServerInfo>,
+        reported: Arc<Reported>,
+        slot: Slot,
+    ) -> Server {
+        let now = Moment::now();
+        // The version first: settings that come in between are looked at once more.
+        let version = info.pool.settings_version();
+        let settings = (version, info.pool.settings.load_full());
+        Server {
+            stream,
+            info,
+            reported,
+            applied: Settings::default(),
+            prepared: PreparedSet::default(),
+            unnamed: 0,
+            opened: now,
+            used: now,
+            broken: false,
+            slot,
+            settings,
+        }
+    }
+
+    /// The settings of its pool.
+    #[inline]
+    pub fn settings(&mut self) -> &PoolSettings {
+        let version = self.info.pool.settings_version();
+        if self.settings.0 != version {
+            self.settings = (version, self.info.pool.settings.load_full());
+        }
+        &self.settings.1
+    }
+
     /// Whether the connection still stands and is silent, as it must be between transactions.
     ///
     /// Costs no system call while nothing has arrived: the runtime knows the socket's readiness.
     #[must_use]
     pub fn is_alive(&mut self) -> bool {
+        if self.stream.is_silent() {
+            return true;
+        }
         let mut byte = [0u8; 1];
         let mut buf = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());

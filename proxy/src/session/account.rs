@@ -3,14 +3,15 @@
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::buffers;
 use super::registry::Doing;
 use super::state::Session;
+use crate::clock::Moment;
 use crate::limits;
+use crate::metrics::stats::Request;
 use crate::pool::Pool;
 
 impl Session {
@@ -19,29 +20,32 @@ impl Session {
         if !self.expects.is_empty() {
             return;
         }
-        let now = Instant::now();
-        self.shared.set_busy(false);
+        let now = Moment::now();
+        self.answered_at = now;
         let doing = if self.status == b'I' { Doing::Idle } else { Doing::InTransaction };
         self.shared.set_doing(doing, now);
         let began = self.request_at.take();
         let transaction = if self.status == b'I' { self.transaction_at.take() } else { None };
         let Some(server) = &self.server else { return };
-        let stats = &server.info.pool.stats;
-        if let Some(began) = began {
-            stats.record_query(micros(began, now));
-        }
-        if let Some(began) = transaction {
-            let here = stats.here();
-            here.xact_count.fetch_add(1, Relaxed);
-            here.xact_time_us.fetch_add(micros(began, now), Relaxed);
-        }
+        server.info.pool.stats.record(&Request {
+            query_us: began.map(|began| now.micros_since(began)),
+            transaction_us: transaction.map(|began| now.micros_since(began)),
+            received: std::mem::take(&mut self.bytes_in),
+            sent: std::mem::take(&mut self.bytes_out),
+        });
     }
 
-    /// Bytes so far go to the pool's counters.
+    /// Bytes that belong to no request that was answered go to the pool's counters.
     pub(super) fn flush_counters(&mut self, pool: &Pool) {
-        let here = pool.stats.here();
-        here.received.fetch_add(std::mem::take(&mut self.bytes_in), Relaxed);
-        here.sent.fetch_add(std::mem::take(&mut self.bytes_out), Relaxed);
+        pool.stats.record(&Request {
+            received: std::mem::take(&mut self.bytes_in),
+            sent: std::mem::take(&mut self.bytes_out),
+            ..Request::default()
+        });
+    }
+
+    /// How many statements the client has names for, for `SHOW CLIENTS`.
+    pub(super) fn note_statements(&self) {
         self.shared.prepared.store(self.prepared.named.len(), Relaxed);
     }
 
@@ -64,8 +68,4 @@ impl Session {
         }
         Poll::Pending
     }
-}
-
-fn micros(from: Instant, to: Instant) -> u64 {
-    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
 }

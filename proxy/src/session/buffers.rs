@@ -3,7 +3,7 @@
 //! A socket is read into the thread's scratch and written from it in the same poll; what could not
 //! be written, or is not complete, moves into a spare buffer that is given back when it is empty.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::limits;
 
@@ -13,16 +13,15 @@ const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
     static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f` with the thread's scratch: [`limits::SCRATCH_BYTES`] bytes of no known content.
 pub fn with_scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
-    let taken = SCRATCH.with(|cell| cell.borrow_mut().take());
-    let mut scratch = taken.unwrap_or_else(|| vec![0; limits::SCRATCH_BYTES].into());
+    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; limits::SCRATCH_BYTES].into());
     let result = f(&mut scratch);
-    SCRATCH.with(|cell| *cell.borrow_mut() = Some(scratch));
+    SCRATCH.set(Some(scratch));
     result
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::expect::{Expect, Ours, Owed};
 use super::registry::Doing;
 use super::state::Session;
+use crate::clock::Moment;
 use crate::config::PoolMode;
 use crate::error::{Fault, Report, sqlstate};
 use crate::limits;
@@ -15,8 +16,8 @@ use crate::wire::frame::client_max;
 use crate::wire::{self, Cut, HEADER_BYTES};
 
 /// The client broke the protocol; it is told, and the connection ends.
-pub(super) fn violation(message: impl Into<String>) -> Report {
-    Report::fatal(Fault::Client, sqlstate::PROTOCOL_VIOLATION, message)
+pub(super) fn violation(message: impl Into<String>) -> Box<Report> {
+    Box::new(Report::fatal(Fault::Client, sqlstate::PROTOCOL_VIOLATION, message))
 }
 
 /// What became of a piece of the client's stream.
@@ -30,7 +31,7 @@ pub(super) enum Fed {
 
 impl Session {
     /// Turns the client's bytes into the server's. What is left over is an incomplete frame.
-    pub(super) fn feed(&mut self, data: &[u8]) -> Result<Fed, Report> {
+    pub(super) fn feed(&mut self, data: &[u8]) -> Result<Fed, Box<Report>> {
         let mut at = 0;
         loop {
             let rest = data.get(at..).unwrap_or_default();
@@ -79,7 +80,7 @@ impl Session {
     }
 
     /// The beginning of a frame that is not complete: a large one streams. Answers how much was taken.
-    fn partial(&mut self, kind: u8, total: usize, rest: &[u8]) -> Result<usize, Report> {
+    fn partial(&mut self, kind: u8, total: usize, rest: &[u8]) -> Result<usize, Box<Report>> {
         match kind {
             b'd' => {
                 self.client_body_dropped = !self.takes_copy_data();
@@ -109,14 +110,20 @@ impl Session {
     }
 
     /// A statement too long to be looked at: its server is kept from now on.
-    fn long_statement(&mut self, kind: u8, total: usize, rest: &[u8]) -> Result<usize, Report> {
+    fn long_statement(
+        &mut self,
+        kind: u8,
+        total: usize,
+        rest: &[u8],
+    ) -> Result<usize, Box<Report>> {
         if kind == b'P' && rest.get(HEADER_BYTES) != Some(&0) {
             return Err(Report::fatal(
                 Fault::Client,
                 sqlstate::PROGRAM_LIMIT,
                 "a named prepared statement may be 4 MiB long at most",
             )
-            .hint("send it as an unnamed statement or as a simple query"));
+            .hint("send it as an unnamed statement or as a simple query")
+            .into());
         }
         self.note_request();
         self.may_replay = false;
@@ -135,7 +142,7 @@ impl Session {
     }
 
     /// One whole frame.
-    fn frame(&mut self, kind: u8, frame: &[u8]) -> Result<(), Report> {
+    fn frame(&mut self, kind: u8, frame: &[u8]) -> Result<(), Box<Report>> {
         match kind {
             // The server drops them up to Sync (postgres.c, `ignore_till_sync`); so may we.
             _ if self.server_skips && kind != b'S' => Ok(()),
@@ -199,14 +206,13 @@ impl Session {
     }
 
     /// A request begins, or goes on: what its end will be measured against.
+    #[inline]
     pub(super) fn note_request(&mut self) {
         // The clock of a request that waited for its server runs already.
         if self.request_at.is_none() || self.transaction_at.is_none() {
-            let now = std::time::Instant::now();
+            let now = Moment::now();
             let began = *self.request_at.get_or_insert(now);
             self.transaction_at.get_or_insert(began);
-            self.shared.set_doing(Doing::Running, now);
-            self.shared.set_busy(true);
             self.shared.set_doing(Doing::Running, now);
         }
     }
@@ -281,7 +287,7 @@ impl Session {
     }
 }
 
-fn bad_length(kind: u8, length: u32) -> Report {
+fn bad_length(kind: u8, length: u32) -> Box<Report> {
     let name = if kind.is_ascii_graphic() { char::from(kind) } else { '?' };
     violation(format!("invalid message length {length} for message type \"{name}\""))
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use pgherd_router::plan::statements;
+use pgherd_router::plan::{is_plain, statements};
 
 use super::client::violation;
 use super::effects::{Deed, Tracked, deeds_of};
@@ -22,8 +22,8 @@ use crate::wire::{HEADER_BYTES, Reader, WireError, build};
 /// Stamps of unnamed statements; 0 is none.
 static STAMPS: AtomicU64 = AtomicU64::new(1);
 
-impl From<WireError> for Report {
-    fn from(error: WireError) -> Report {
+impl From<WireError> for Box<Report> {
+    fn from(error: WireError) -> Box<Report> {
         violation(error.to_string())
     }
 }
@@ -38,7 +38,7 @@ struct Named<'a> {
 
 impl Session {
     /// Parse.
-    pub(super) fn parse(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn parse(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         self.note_request();
         self.in_batch = true;
         let mut r = Reader::new(frame.get(HEADER_BYTES..).unwrap_or_default());
@@ -75,12 +75,15 @@ impl Session {
 
     /// In session mode: whether the statement leaves something on the server.
     fn is_watched(&self, sql: &[u8]) -> bool {
-        statements(sql, self.lex).any(|plan| !plan.effects.is_empty())
+        !is_plain(sql, self.lex) && statements(sql, self.lex).any(|plan| !plan.effects.is_empty())
     }
 
-    fn look_into(&mut self, sql: &[u8]) -> Result<(Box<[Deed]>, Renames), Report> {
+    fn look_into(&mut self, sql: &[u8]) -> Result<(Box<[Deed]>, Renames), Box<Report>> {
         let mut deeds = Vec::new();
         let mut renames = Renames::default();
+        if is_plain(sql, self.lex) {
+            return Ok((deeds.into(), renames));
+        }
         // More than one statement is an error that the server reports.
         if let Some(plan) = statements(sql, self.lex).next()
             && !plan.effects.is_empty()
@@ -118,7 +121,7 @@ impl Session {
         self.expects.push(Expect::ParseUnnamed(stamp));
     }
 
-    fn parse_named(&mut self, name: &[u8], body: &[u8], traits: Traits) -> Result<(), Report> {
+    fn parse_named(&mut self, name: &[u8], body: &[u8], traits: Traits) -> Result<(), Box<Report>> {
         if let Some(known) = self.prepared.named.get(name).cloned() {
             // PostgreSQL refuses a name that is taken; so does the server, under our name for it.
             self.ensure_prepared(&known, Inject::Extended);
@@ -131,7 +134,8 @@ impl Session {
                 Fault::Client,
                 sqlstate::PROGRAM_LIMIT,
                 "too many prepared statements in one session",
-            ));
+            )
+            .into());
         }
         let statement = share(Via::Protocol, body, || traits);
         let created = Box::new(Created { name: name.into(), statement: statement.clone() });
@@ -201,7 +205,7 @@ impl Session {
     }
 
     /// Bind.
-    pub(super) fn bind(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn bind(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         let body = frame.get(HEADER_BYTES..).unwrap_or_default();
         let Some(named) = names(body) else {
             return Err(violation("invalid string in message"));
@@ -211,7 +215,7 @@ impl Session {
     }
 
     /// The beginning of a Bind too large to be collected: its values stream through.
-    pub(super) fn bind_head(&mut self, total: usize, part: &[u8]) -> Result<usize, Report> {
+    pub(super) fn bind_head(&mut self, total: usize, part: &[u8]) -> Result<usize, Box<Report>> {
         let body = part.get(HEADER_BYTES..).unwrap_or_default();
         let Some(named) = names(body) else {
             let long = body.len() > limits::REQUEST_BYTES_MAX;
@@ -280,7 +284,7 @@ impl Session {
     }
 
     /// Execute.
-    pub(super) fn execute(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn execute(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         self.note_request();
         self.in_batch = true;
         let mut tracked = None;
@@ -299,7 +303,7 @@ impl Session {
     }
 
     /// Describe.
-    pub(super) fn describe(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn describe(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         self.note_request();
         self.in_batch = true;
         self.target(frame, b'D', "Describe")?;
@@ -308,7 +312,7 @@ impl Session {
     }
 
     /// Close.
-    pub(super) fn close(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn close(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         self.note_request();
         self.in_batch = true;
         let mut r = Reader::new(frame.get(HEADER_BYTES..).unwrap_or_default());
@@ -336,7 +340,7 @@ impl Session {
     }
 
     /// Forwards a Describe of a statement under the server's name for it.
-    fn target(&mut self, frame: &[u8], message: u8, what: &'static str) -> Result<(), Report> {
+    fn target(&mut self, frame: &[u8], message: u8, what: &'static str) -> Result<(), Box<Report>> {
         let mut r = Reader::new(frame.get(HEADER_BYTES..).unwrap_or_default());
         let kind = r.u8(what)?;
         let name = r.cstr(what)?;

@@ -3,7 +3,7 @@
 //! A server that dies outside of a transaction costs the client the statement that ran; inside one, or
 //! with state that only it had, the connection. Nothing is retried unless no byte of it had left.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -12,6 +12,7 @@ use super::expect::Expect;
 use super::registry::Doing;
 use super::serve::Next;
 use super::state::Session;
+use crate::clock::Moment;
 use crate::config::PoolMode;
 use crate::error::{Fault, Report, Severity, sqlstate};
 use crate::limits;
@@ -26,8 +27,7 @@ impl Session {
     pub(super) fn refuse_request(&mut self, report: &Report) -> Next {
         self.request_at = None;
         self.transaction_at = None;
-        self.shared.set_busy(false);
-        self.shared.set_doing(Doing::Idle, Instant::now());
+        self.shared.set_doing(Doing::Idle, Moment::now());
         let Cut::Frame { kind, total } = wire::cut(&self.inbox, wire::frame::client_max) else {
             return Next::On;
         };
@@ -75,7 +75,7 @@ impl Session {
             return Next::Gone;
         }
         if stateful {
-            return Next::End(Report { severity: Severity::Fatal, ..report });
+            return Next::End(Box::new(Report { severity: Severity::Fatal, ..report }));
         }
         if unsent {
             return self.start_over();
@@ -113,10 +113,9 @@ impl Session {
         self.listening.rollback();
         self.listening.on_server = false;
         self.server_stale = false;
-        self.shared.set_busy(false);
         self.request_at = None;
         self.transaction_at = None;
-        self.shared.set_doing(Doing::Idle, Instant::now());
+        self.shared.set_doing(Doing::Idle, Moment::now());
         ends
     }
 
@@ -210,7 +209,7 @@ impl Session {
         };
         let limit = Duration::from_secs(limits::CLEAN_SECONDS_MAX);
         match tokio::time::timeout(limit, cleaning).await {
-            Ok(Ok(())) => pool.checkin(server, Instant::now()),
+            Ok(Ok(())) => pool.checkin(server, Moment::now()),
             Ok(Err(error)) => {
                 tracing::warn!(node = %pool.key.node, %error, "a server could not be cleaned");
             }

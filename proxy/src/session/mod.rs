@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::clock::Moment;
 use crate::config::PoolMode;
 use crate::error::{Report, Severity};
 use crate::hub::Hub;
@@ -111,6 +112,7 @@ fn new_session(
         inbox: Vec::new(),
         to_server: Default::default(),
         to_client: Default::default(),
+        waker: None,
         client_unflushed: false,
         server_unflushed: false,
         from_server: Vec::new(),
@@ -145,6 +147,7 @@ fn new_session(
         lost: None,
         request_at: None,
         transaction_at: None,
+        answered_at: Moment::now(),
         bytes_in: 0,
         bytes_out: 0,
     });

@@ -41,8 +41,11 @@ pub(super) enum Event {
     /// Others told the session something.
     Signal(u8),
     /// The client, or the server, broke the protocol.
-    Broken(Report),
+    Broken(Box<Report>),
 }
+
+/// The end of an extended query, mostly; data may end like this too, and then a server is taken early.
+const SYNC: &[u8] = b"S\0\0\0\x04";
 
 /// Bytes of the client that are done with.
 pub(super) struct Scanned(pub(super) usize);
@@ -56,14 +59,31 @@ enum Scan {
     /// Nothing any more.
     Goodbye,
     /// It breaks the protocol.
-    Violation(Report),
+    Violation(Box<Report>),
 }
 
 impl Session {
+    /// Moves bytes until something is to be done that must be awaited, or that is rare. Cancel safe.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        buffers::with_scratch(|scratch| {
+            loop {
+                let event = match self.server {
+                    None => ready!(self.poll_idle(scratch, cx)),
+                    Some(_) => ready!(self.poll_held(scratch, cx)),
+                };
+                match event {
+                    Event::Fed => {}
+                    Event::Free => self.free(),
+                    event => return Poll::Ready(event),
+                }
+            }
+        })
+    }
+
     /// Without a server: waits for a request. Cancel safe.
-    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_idle(&mut self, scratch: &mut [u8], cx: &mut Context<'_>) -> Poll<Event> {
         loop {
-            let told = self.shared.signals(cx);
+            let told = self.signals(cx);
             if told != 0 {
                 return Poll::Ready(Event::Signal(told));
             }
@@ -89,22 +109,31 @@ impl Session {
                     continue;
                 }
             }
-            let read = buffers::with_scratch(|scratch| {
-                let n = ready!(poll_read(&mut self.client, cx, scratch))?;
-                let data = scratch.get(..n).unwrap_or_default();
-                self.bytes_in += n as u64;
-                if self.inbox.is_empty() {
-                    return Poll::Ready(Ok((n, self.idle_bytes(data))));
-                }
+            let Ok(n) = ready!(poll_read(&mut self.client, cx, scratch)) else {
+                return Poll::Ready(Event::ClientGone);
+            };
+            if n == 0 {
+                return Poll::Ready(Event::ClientGone);
+            }
+            let data = scratch.get(..n).unwrap_or_default();
+            self.bytes_in += n as u64;
+            if !self.inbox.is_empty() {
                 self.inbox.extend_from_slice(data);
-                Poll::Ready(Ok::<_, io::Error>((n, None)))
-            });
-            match ready!(read) {
-                Err(_) | Ok((0, _)) => return Poll::Ready(Event::ClientGone),
-                Ok((_, Some(event))) => return Poll::Ready(event),
-                Ok((_, None)) => {}
+            } else if let Some(event) = self.idle_bytes(data) {
+                return Poll::Ready(event);
             }
         }
+    }
+
+    /// What others told the session; its task is woken for more.
+    #[inline]
+    pub(super) fn signals(&mut self, cx: &Context<'_>) -> u8 {
+        // A task's waker stays the same, so it is handed over once.
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.shared.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        self.shared.signals()
     }
 
     /// Bytes of the client while no server is held. With one at hand at once, they go to it.
@@ -236,6 +265,10 @@ impl Session {
                         start = at;
                         continue;
                     }
+                    if at == start && data.ends_with(SYNC) {
+                        // It says all that it wants, which needs no closer look here.
+                        return Scan::Server(start);
+                    }
                     // A client that is slow to say what it wants keeps no server from others.
                     let is_long = data.len() - start > limits::REQUEST_BYTES_MAX;
                     if rest.len() < total && !is_long {
@@ -255,8 +288,8 @@ impl Session {
     }
 
     /// With a server: moves bytes until it is free, or something is in the way. Cancel safe.
-    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let told = self.shared.signals(cx);
+    fn poll_held(&mut self, scratch: &mut [u8], cx: &mut Context<'_>) -> Poll<Event> {
+        let told = self.signals(cx);
         if told & !(signal::NOTIFY | signal::DRAIN | signal::CANCEL) != 0
             || (told != 0 && self.is_quiet())
         {
@@ -278,7 +311,7 @@ impl Session {
                 return Poll::Ready(Event::ClientGone);
             }
             if self.to_client.is_empty() && !self.client_unflushed {
-                match self.poll_read_server(cx) {
+                match self.poll_read_server(scratch, cx) {
                     // Mostly that was the whole answer: then the next turn writes it and is the last, and
                     // asking a client that waits for it would be in vain.
                     Poll::Ready(Ok(Passed::All)) if self.is_releasable() => continue,
@@ -294,7 +327,7 @@ impl Session {
                 }
             }
             if self.to_server.is_empty() && !self.server_unflushed && !self.goodbye {
-                match self.poll_read_client(cx) {
+                match self.poll_read_client(scratch, cx) {
                     Poll::Ready(Some(event)) => return Poll::Ready(event),
                     Poll::Ready(None) => moved = true,
                     Poll::Pending => {}
@@ -322,24 +355,26 @@ impl Session {
             && self.server_body_left == 0
     }
 
-    fn poll_read_server(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, Report>> {
-        buffers::with_scratch(|scratch| {
-            let Some(server) = &mut self.server else { return Poll::Ready(Ok(Passed::Lost)) };
-            let n = match ready!(poll_read(&mut server.stream, cx, scratch)) {
-                Ok(0) | Err(_) => return Poll::Ready(Ok(Passed::Lost)),
-                Ok(n) => n,
-            };
-            let data = scratch.get(..n).unwrap_or_default();
-            if self.from_server.is_empty() {
-                return Poll::Ready(self.pass(data));
-            }
-            self.from_server.extend_from_slice(data);
-            Poll::Ready(self.pass_kept())
-        })
+    fn poll_read_server(
+        &mut self,
+        scratch: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Passed, Box<Report>>> {
+        let Some(server) = &mut self.server else { return Poll::Ready(Ok(Passed::Lost)) };
+        let n = match ready!(poll_read(&mut server.stream, cx, scratch)) {
+            Ok(0) | Err(_) => return Poll::Ready(Ok(Passed::Lost)),
+            Ok(n) => n,
+        };
+        let data = scratch.get(..n).unwrap_or_default();
+        if self.from_server.is_empty() {
+            return Poll::Ready(self.pass(data));
+        }
+        self.from_server.extend_from_slice(data);
+        Poll::Ready(self.pass_kept())
     }
 
     /// Passes what was kept of the server's bytes.
-    pub(super) fn pass_kept(&mut self) -> Result<Passed, Report> {
+    pub(super) fn pass_kept(&mut self) -> Result<Passed, Box<Report>> {
         let kept = std::mem::take(&mut self.from_server);
         let passed = self.pass(&kept);
         buffers::give(kept);
@@ -347,22 +382,27 @@ impl Session {
     }
 
     /// Reads the client and feeds the server; an event when the client is gone or broke the protocol.
-    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let read = buffers::with_scratch(|scratch| {
-            let n = ready!(poll_read(&mut self.client, cx, scratch))?;
-            self.bytes_in += n as u64;
-            let data = scratch.get(..n).unwrap_or_default();
-            self.begin_request();
-            if self.inbox.is_empty() {
-                return Poll::Ready(Ok((n, self.feed_and_keep(data))));
-            }
+    fn poll_read_client(
+        &mut self,
+        scratch: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Event>> {
+        let n = match ready!(poll_read(&mut self.client, cx, scratch)) {
+            Ok(0) | Err(_) => return Poll::Ready(Some(Event::ClientGone)),
+            Ok(n) => n,
+        };
+        self.bytes_in += n as u64;
+        let data = scratch.get(..n).unwrap_or_default();
+        self.begin_request();
+        let event = if self.inbox.is_empty() {
+            self.feed_and_keep(data)
+        } else {
             self.inbox.extend_from_slice(data);
-            Poll::Ready(Ok::<_, io::Error>((n, self.feed_kept())))
-        });
-        Poll::Ready(match ready!(read) {
-            Err(_) | Ok((0, _)) => Some(Event::ClientGone),
-            Ok((_, Event::Fed)) => None,
-            Ok((_, event)) => Some(event),
+            self.feed_kept()
+        };
+        Poll::Ready(match event {
+            Event::Fed => None,
+            event => Some(event),
         })
     }
 
@@ -416,6 +456,9 @@ impl Session {
     }
 }
 
+/// Reads into `into`. Each poll that comes in vain puts the task on the socket's list again: the runtime may have taken
+/// it off to wake it for what was read meanwhile, and does not tell.
+#[inline]
 fn poll_read(
     stream: &mut Stream,
     cx: &mut Context<'_>,

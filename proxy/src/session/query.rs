@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pgherd_router::lex::LexOptions;
 use pgherd_router::lex::value::name as identifier_of;
-use pgherd_router::plan::{DeallocateTarget, Effect, Plan, statements};
+use pgherd_router::plan::{DeallocateTarget, Effect, Plan, is_plain, statements};
 
 use super::effects::{Deed, Tracked, deeds_of};
 use super::expect::{Expect, Ours, Step};
@@ -41,13 +41,20 @@ pub(super) enum Inject {
 
 impl Session {
     /// A simple query.
-    pub(super) fn simple_query(&mut self, frame: &[u8]) -> Result<(), Report> {
+    pub(super) fn simple_query(&mut self, frame: &[u8]) -> Result<(), Box<Report>> {
         let sql = text_of(frame, HEADER_BYTES)?;
         self.note_request();
         if !self.shares() {
             self.note_resets(sql);
             self.watch_session_mode(sql);
             self.forward(frame);
+            self.expects.push(Expect::Query(None));
+            return Ok(());
+        }
+        if is_plain(sql, self.lex) {
+            self.forward(frame);
+            self.prepared.unnamed = None;
+            self.set_server_unnamed(0);
             self.expects.push(Expect::Query(None));
             return Ok(());
         }
@@ -90,7 +97,7 @@ impl Session {
 
     /// In session mode statements pass untouched; the server is cleaned when they left state behind.
     fn watch_session_mode(&mut self, sql: &[u8]) {
-        if self.pins.is_pinned() {
+        if self.pins.is_pinned() || is_plain(sql, self.lex) {
             return;
         }
         for plan in statements(sql, self.lex) {
@@ -117,7 +124,7 @@ impl Session {
     }
 
     /// Statement mode has no transaction blocks.
-    pub(super) fn refuse_blocks(&self, plan: &Plan) -> Result<(), Report> {
+    pub(super) fn refuse_blocks(&self, plan: &Plan) -> Result<(), Box<Report>> {
         if self.mode == PoolMode::Statement
             && plan.effects.iter().any(|effect| matches!(effect, Effect::Begin))
         {
@@ -126,7 +133,8 @@ impl Session {
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "transaction blocks are not allowed in statement pooling mode",
             )
-            .hint("use a database or user whose pool mode is transaction or session"));
+            .hint("use a database or user whose pool mode is transaction or session")
+            .into());
         }
         Ok(())
     }
@@ -244,7 +252,7 @@ impl Session {
     /// The server has `statement` from here on; the least used one makes room.
     pub(super) fn note_prepared(&mut self, statement: Arc<Statement>) {
         let Some(server) = &mut self.server else { return };
-        let max = server.info.pool.settings.load().prepared_statements_max;
+        let max = server.settings().prepared_statements_max;
         let evicted = server.prepared.insert(statement, max);
         let count = server.prepared.len();
         server.info.prepared.store(count, std::sync::atomic::Ordering::Relaxed);
@@ -347,7 +355,7 @@ fn deeds_inside(sql: &[u8], lex: LexOptions) -> Box<[Deed]> {
 }
 
 /// The zero-terminated text that ends a frame.
-pub(super) fn text_of(frame: &[u8], from: usize) -> Result<&[u8], Report> {
+pub(super) fn text_of(frame: &[u8], from: usize) -> Result<&[u8], Box<Report>> {
     match frame.get(from..).and_then(<[u8]>::split_last) {
         Some((0, text)) if memchr::memchr(0, text).is_none() => Ok(text),
         _ => Err(super::client::violation("invalid string in message")),

@@ -6,16 +6,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
 };
-use std::time::{Duration, Instant, SystemTime};
+use std::task::Waker;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::hub::{ClientSnapshot, Hub};
 use crate::limits;
@@ -67,12 +68,11 @@ pub struct Shared {
     pub replication: &'static str,
     pub application_name: Mutex<String>,
     pub connected_at: SystemTime,
-    started: Instant,
     doing: AtomicU8,
-    since_ms: AtomicU64,
-    busy: AtomicBool,
+    /// Since when, as [`Moment::to_nanos`].
+    since: AtomicU64,
     signals: AtomicU8,
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
     server: Mutex<Option<Arc<ServerInfo>>>,
     notes: Mutex<VecDeque<Box<[u8]>>>,
     pinned: Mutex<&'static str>,
@@ -99,14 +99,15 @@ impl Shared {
         &self.secret
     }
 
-    /// It does something else from now on.
-    pub fn set_doing(&self, doing: Doing, now: Instant) {
-        self.since_ms.store(self.millis(now), Relaxed);
-        self.doing.store(doing as u8, Relaxed);
+    /// It does something else from now on. Only while it is [`Doing::Running`] is there something to cancel.
+    #[inline]
+    pub fn set_doing(&self, doing: Doing, now: Moment) {
+        self.since.store(now.to_nanos(), Relaxed);
+        self.doing.store(doing as u8, SeqCst);
     }
 
     fn doing(&self) -> Doing {
-        match self.doing.load(Relaxed) {
+        match self.doing.load(SeqCst) {
             1 => Doing::Waiting,
             2 => Doing::Running,
             3 => Doing::InTransaction,
@@ -122,7 +123,7 @@ impl Shared {
 
     /// Whether it has been doing the same for longer than it may.
     #[must_use]
-    pub fn is_overdue(&self, config: &Config, now: Instant) -> bool {
+    pub fn is_overdue(&self, config: &Config, now: Moment) -> bool {
         let limit = match self.doing() {
             Doing::Idle => config.proxy.client_idle_timeout,
             Doing::InTransaction => config.proxy.idle_transaction_timeout,
@@ -137,18 +138,8 @@ impl Shared {
     }
 
     /// For how long it has been doing the same.
-    fn lasted(&self, now: Instant) -> Duration {
-        let since = self.since_ms.load(Relaxed);
-        Duration::from_millis(self.millis(now).saturating_sub(since))
-    }
-
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether a request is with the server: only then is there something to cancel.
-    pub fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, SeqCst);
+    fn lasted(&self, now: Moment) -> Duration {
+        now.since(Moment::from_nanos(self.since.load(Relaxed)))
     }
 
     /// Which server it holds.
@@ -161,7 +152,7 @@ impl Shared {
     #[must_use]
     pub fn cancel_target(&self) -> Option<(Arc<ServerInfo>, crate::pool::server::CancelGuard)> {
         let server = self.server.lock();
-        let info = server.as_ref().filter(|_| self.busy.load(SeqCst))?;
+        let info = server.as_ref().filter(|_| self.is_doing(Doing::Running))?;
         Some((info.clone(), info.cancel_started()))
     }
 
@@ -172,14 +163,22 @@ impl Shared {
 
     /// Tells it something.
     pub fn signal(&self, signal: u8) {
-        self.signals.fetch_or(signal, Release);
-        self.waker.wake();
+        self.signals.fetch_or(signal, SeqCst);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
-    /// What it was told; its task is woken for more.
-    pub fn signals(&self, cx: &std::task::Context<'_>) -> u8 {
-        self.waker.register(cx.waker());
-        self.signals.load(Acquire)
+    /// The task that is to be woken when it is told something: before it looks at [`Shared::signals`].
+    pub fn register(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    /// What it was told.
+    #[must_use]
+    #[inline]
+    pub fn signals(&self) -> u8 {
+        self.signals.load(SeqCst)
     }
 
     /// It has acted on `signal`.
@@ -215,14 +214,13 @@ impl Shared {
 
     fn snapshot(&self) -> ClientSnapshot {
         let link = self.server.lock().as_ref().map(|server| server.id);
-        let since = Duration::from_millis(self.since_ms.load(Relaxed));
+        let lasted = self.lasted(Moment::now());
         let doing = self.doing();
         let state = match doing {
             Doing::Waiting => "waiting",
             Doing::Idle if link.is_none() => "idle",
             _ => "active",
         };
-        let now = Instant::now();
         let (addr, port) = match self.peer {
             Peer::Tcp(addr) => (addr.ip().to_string(), addr.port()),
             Peer::Unix => ("unix".to_owned(), 0),
@@ -236,9 +234,9 @@ impl Shared {
             addr,
             port,
             connect_time: self.connected_at,
-            request_time: self.connected_at + since,
+            request_time: SystemTime::now().checked_sub(lasted).unwrap_or(self.connected_at),
             wait: match doing {
-                Doing::Waiting => now.saturating_duration_since(self.started + since),
+                Doing::Waiting => lasted,
                 _ => Duration::ZERO,
             },
             application_name: self.application_name.lock().clone(),
@@ -278,7 +276,6 @@ impl Sessions {
         let id = self.next_id.fetch_add(1, Relaxed) + 1;
         let mut secret = vec![0; who.secret_bytes];
         rand::fill(&mut secret[..]);
-        let now = Instant::now();
         let mut shared = Shared {
             id,
             pid: 0,
@@ -291,12 +288,10 @@ impl Sessions {
             replication: who.replication,
             application_name: Mutex::new(who.application_name),
             connected_at: SystemTime::now(),
-            started: now,
             doing: AtomicU8::new(Doing::Idle as u8),
-            since_ms: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
+            since: AtomicU64::new(Moment::now().to_nanos()),
             signals: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
             server: Mutex::default(),
             notes: Mutex::default(),
             pinned: Mutex::new(""),
@@ -382,7 +377,7 @@ impl Sessions {
     /// Tells sessions that did the same thing for too long.
     pub fn enforce_timeouts(&self, hub: &Hub) {
         let config = hub.config.load();
-        let now = Instant::now();
+        let now = Moment::now();
         let draining = hub.draining.is_cancelled();
         // Who has just come in through a hand-over has a request to make.
         let handed_over = hub.handed_over.load(Relaxed);

@@ -55,7 +55,7 @@ pub(super) async fn serve(
     let key = (server.pid, std::mem::take(&mut server.secret));
     let info = Arc::new(ServerInfo::new(0, pool.clone(), key, server.stream.is_tls(), 0));
     shared.set_server(Some(info));
-    shared.set_busy(true);
+    shared.set_doing(super::registry::Doing::Running, crate::clock::Moment::now());
     if welcome::greet(&mut client, &reported, (shared.pid, shared.secret())).await.is_err() {
         return Ok(());
     }

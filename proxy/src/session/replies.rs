@@ -62,13 +62,17 @@ impl Cursor<'_> {
 
 impl Session {
     /// Passes the server's bytes on; what is incomplete is kept in `from_server`.
-    pub(super) fn pass(&mut self, data: &[u8]) -> Result<Passed, Report> {
+    pub(super) fn pass(&mut self, data: &[u8]) -> Result<Passed, Box<Report>> {
         let mut cursor = Cursor { data, at: 0, from: 0 };
         let mut passed = Passed::All;
         while passed == Passed::All && cursor.at < data.len() {
             if self.server_body_left > 0 {
                 self.pass_body(&mut cursor);
                 continue;
+            }
+            self.pass_plain(&mut cursor);
+            if cursor.at == data.len() {
+                break;
             }
             match self.pass_frame(&mut cursor)? {
                 Some(next) => passed = next,
@@ -83,6 +87,35 @@ impl Session {
         Ok(passed)
     }
 
+    /// The frames of most answers, which decide nothing: whole ones, of requests that leave nothing behind.
+    /// What is different in any way is left to [`Session::pass_frame`].
+    fn pass_plain(&mut self, cursor: &mut Cursor<'_>) {
+        if self.early_syncs > 0 {
+            return;
+        }
+        while let Some(head) = self.expects.head() {
+            let rest = cursor.data.get(cursor.at..).unwrap_or_default();
+            let Cut::Frame { kind, total } = wire::cut(rest, server_max) else { return };
+            if total > rest.len() {
+                return;
+            }
+            let answered = match (head, kind) {
+                (Expect::Query(None) | Expect::Execute(None), b'D')
+                | (Expect::Query(None), b'T' | b'C' | b'I') => false,
+                (Expect::ParseUnnamed(_), b'1')
+                | (Expect::Bind, b'2')
+                | (Expect::Close, b'3')
+                | (Expect::Describe, b'T' | b'n')
+                | (Expect::Execute(None), b'C' | b'I' | b's') => true,
+                _ => return,
+            };
+            cursor.at += total;
+            if answered {
+                self.expects.pop();
+            }
+        }
+    }
+
     /// More of a frame that streams.
     fn pass_body(&mut self, cursor: &mut Cursor<'_>) {
         let n = self.server_body_left.min(cursor.data.len() - cursor.at);
@@ -95,7 +128,7 @@ impl Session {
     }
 
     /// The next frame, or the beginning of one that streams; none: it is not complete.
-    fn pass_frame(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Passed>, Report> {
+    fn pass_frame(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Passed>, Box<Report>> {
         let rest = cursor.data.get(cursor.at..).unwrap_or_default();
         let (kind, total) = match wire::cut(rest, server_max) {
             Cut::NeedHeader => return Ok(None),
@@ -143,7 +176,7 @@ impl Session {
         kind: u8,
         total: usize,
         rest: &[u8],
-    ) -> Result<Option<Passed>, Report> {
+    ) -> Result<Option<Passed>, Box<Report>> {
         if kind == b'E' {
             return self.long_error(total, rest);
         }
@@ -169,7 +202,7 @@ impl Session {
 
     /// An error too long to be looked into whole, as one that quotes a large value: what matters stands in
     /// front (elog.c, `send_message_to_frontend`). None: not even that is here.
-    fn long_error(&mut self, total: usize, rest: &[u8]) -> Result<Option<Passed>, Report> {
+    fn long_error(&mut self, total: usize, rest: &[u8]) -> Result<Option<Passed>, Box<Report>> {
         let Some(head) = rest.get(HEADER_BYTES..limits::ERROR_HEAD_BYTES) else { return Ok(None) };
         Ok(Some(match self.error(head)? {
             Verdict::Lost => Passed::Lost,
@@ -225,7 +258,7 @@ impl Session {
     }
 
     /// One whole frame that is not a row.
-    fn reply(&mut self, kind: u8, frame: &[u8]) -> Result<Verdict, Report> {
+    fn reply(&mut self, kind: u8, frame: &[u8]) -> Result<Verdict, Box<Report>> {
         let body = frame.get(HEADER_BYTES..).unwrap_or_default();
         let ours = match self.expects.head() {
             Some(Expect::Ours(ours)) => ours.is_query(),
@@ -253,7 +286,7 @@ impl Session {
     }
 
     /// ParseComplete, BindComplete, CloseComplete.
-    fn answered(&mut self, kind: u8) -> Result<Verdict, Report> {
+    fn answered(&mut self, kind: u8) -> Result<Verdict, Box<Report>> {
         let verdict = match (kind, self.expects.head()) {
             (b'1', Some(Expect::Parse(_) | Expect::ParseUnnamed(_))) => Verdict::Forward,
             (b'2', Some(Expect::Bind)) => Verdict::Forward,
@@ -377,6 +410,9 @@ impl Session {
 
     /// What a SET of DateStyle came to.
     fn learn_date_style(&mut self) {
+        if !self.tracker.is_date_style_due() {
+            return;
+        }
         let Some(server) = &mut self.server else { return };
         let Some(reported) = server.reported.get(b"DateStyle") else { return };
         let same = server.applied == *self.tracker.wanted();
@@ -392,7 +428,7 @@ impl Session {
     }
 
     /// ErrorResponse.
-    fn error(&mut self, body: &[u8]) -> Result<Verdict, Report> {
+    fn error(&mut self, body: &[u8]) -> Result<Verdict, Box<Report>> {
         let severity = read::error_field(body, b'V').or_else(|| read::error_field(body, b'S'));
         if matches!(severity, Some(b"FATAL" | b"PANIC")) {
             self.lost = Some(report_of(body));
@@ -516,7 +552,7 @@ impl Session {
     }
 
     /// ReadyForQuery.
-    fn ready(&mut self, status: u8) -> Result<Verdict, Report> {
+    fn ready(&mut self, status: u8) -> Result<Verdict, Box<Report>> {
         if self.is_answer_to_early_sync() {
             self.status = status;
             if status == b'I' {
@@ -547,10 +583,8 @@ impl Session {
             _ => return Err(broken("ReadyForQuery for nothing")),
         }
         if status == b'I' {
-            if self.errored {
-                self.transaction_undone()
-            } else {
-                self.transaction_kept()
+            if self.is_tracking() {
+                if self.errored { self.transaction_undone() } else { self.transaction_kept() }
             }
             self.learn_date_style();
             if self.listening.must_wait() {
@@ -596,7 +630,7 @@ impl Session {
     }
 
     /// ParameterStatus.
-    fn parameter(&mut self, body: &[u8], ours: bool) -> Result<Verdict, Report> {
+    fn parameter(&mut self, body: &[u8], ours: bool) -> Result<Verdict, Box<Report>> {
         let (name, value) = read::parameter_status(body).map_err(|_| broken("ParameterStatus"))?;
         if let Some(server) = &mut self.server {
             server.reported = exec::changed(server, name, value);
@@ -669,10 +703,10 @@ fn report_of(body: &[u8]) -> Report {
 }
 
 /// The server broke the protocol.
-fn broken(what: &str) -> Report {
-    Report::fatal(
+fn broken(what: &str) -> Box<Report> {
+    Box::new(Report::fatal(
         Fault::Server,
         sqlstate::PROTOCOL_VIOLATION,
         format!("the server broke the protocol: {what}"),
-    )
+    ))
 }

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Instant;
 
 use super::buffers;
 use super::expect::{Expect, Ours};
@@ -14,6 +13,7 @@ use super::pins;
 use super::pump::Event;
 use super::registry::{Doing, signal};
 use super::state::Session;
+use crate::clock::Moment;
 use crate::error::{Fault, Report, sqlstate};
 use crate::limits;
 use crate::pool::{self, Pool, Served, Server, exec};
@@ -28,18 +28,15 @@ pub(super) enum Next {
     /// The client is gone.
     Gone,
     /// Tell the client, then end.
-    End(Report),
+    End(Box<Report>),
 }
 
 impl Session {
     /// Serves until the client leaves or must leave; then cleans up. Not cancel safe.
     pub(super) async fn run(mut self: Box<Self>) {
         let end = loop {
-            let next = match self.server {
-                None => self.idle().await,
-                Some(_) => self.held().await,
-            };
-            match next {
+            let event = poll_fn(|cx| self.poll_event(cx)).await;
+            match self.handle(event).await {
                 Next::On => {}
                 Next::Gone => break None,
                 Next::End(report) => break Some(report),
@@ -56,27 +53,15 @@ impl Session {
         Box::pin(self.leave()).await;
     }
 
-    async fn idle(&mut self) -> Next {
-        match poll_fn(|cx| self.poll_idle(cx)).await {
+    async fn handle(&mut self, event: Event) -> Next {
+        match event {
             Event::NeedServer => match self.acquire().await {
                 Ok(()) => self.first_bytes(),
                 Err(Refusal::Request(report)) => self.refuse_request(&report),
                 Err(Refusal::End(report)) => Next::End(report),
                 Err(Refusal::Gone) => Next::Gone,
             },
-            event => self.handle(event).await,
-        }
-    }
-
-    async fn held(&mut self) -> Next {
-        let event = poll_fn(|cx| self.poll_held(cx)).await;
-        self.handle(event).await
-    }
-
-    async fn handle(&mut self, event: Event) -> Next {
-        match event {
-            Event::NeedServer | Event::Fed => Next::On,
-            Event::Free => self.free(),
+            Event::Fed | Event::Free => Next::On,
             Event::Listen => Box::pin(self.listen()).await,
             Event::Again => self.again(),
             Event::ServerLost => self.server_lost(),
@@ -91,7 +76,7 @@ impl Session {
         let Some(pool) = self.hub.pools.pick(&self.targets) else { return false };
         let Some(server) = pool.try_checkout() else { return false };
         let ready = !server.applied.changes_identity(self.tracker.wanted());
-        self.attach(server, Instant::now());
+        self.attach(server);
         if ready {
             self.begin_request();
         }
@@ -105,7 +90,7 @@ impl Session {
                 Some(server) => server,
                 None => self.wait_for_server().await?,
             };
-            self.attach(server, Instant::now());
+            self.attach(server);
         }
         let wanted = self.tracker.wanted().clone();
         let Some(server) = &mut self.server else { return Err(Refusal::Gone) };
@@ -116,7 +101,7 @@ impl Session {
                 self.detach();
                 let message = format!("the session's settings were refused: {error}");
                 let report = Report::error(Fault::Client, sqlstate::CONNECTION_FAILURE, message);
-                return Err(Refusal::Request(report));
+                return Err(Refusal::Request(report.into()));
             }
             server.applied = wanted;
         }
@@ -131,18 +116,18 @@ impl Session {
         let Some(pool) = self.hub.pools.pick(&self.targets).cloned() else {
             let message = format!("database \"{}\" has no node to serve it", self.shared.database);
             let report = Report::error(Fault::Operator, sqlstate::CONNECTION_FAILURE, message);
-            return Err(Refusal::Request(report));
+            return Err(Refusal::Request(report.into()));
         };
-        let mut wait = pool.wait(&self.waiter).map_err(Refusal::Request)?;
+        let mut wait = pool.wait(&self.waiter).map_err(|report| Refusal::Request(report.into()))?;
         self.shared.set_doing(Doing::Waiting, wait.since);
         self.request_at.get_or_insert(wait.since);
         let served = poll_fn(|cx| {
             if let Poll::Ready(served) = wait.poll(cx) {
                 return Poll::Ready(Ok(served));
             }
-            let mut told = self.shared.signals(cx) & !(signal::NOTIFY | signal::DRAIN);
+            let mut told = self.signals(cx) & !(signal::NOTIFY | signal::DRAIN);
             if told & signal::TIMEOUT != 0
-                && !self.shared.is_overdue(&self.hub.config.load(), Instant::now())
+                && !self.shared.is_overdue(&self.hub.config.load(), Moment::now())
             {
                 // It was about what the session did before.
                 self.shared.clear(signal::TIMEOUT);
@@ -162,7 +147,7 @@ impl Session {
                 // What came in the same moment was about the wait, not about the statement.
                 self.shared.clear(signal::TIMEOUT);
                 if self.shared.take(signal::CANCEL) {
-                    pool.checkin(server, Instant::now());
+                    pool.checkin(server, Moment::now());
                     return Err(Refusal::Request(canceled()));
                 }
                 Ok(server)
@@ -170,7 +155,7 @@ impl Session {
             Ok(Served::Failed(report)) => {
                 let report =
                     Report { severity: crate::error::Severity::Error, ..(*report).clone() };
-                Err(Refusal::Request(report))
+                Err(Refusal::Request(report.into()))
             }
             Err(0) => Err(Refusal::Gone),
             Err(told) if told & signal::CANCEL != 0 => {
@@ -180,18 +165,17 @@ impl Session {
             Err(told) if told & signal::TIMEOUT != 0 => {
                 self.shared.clear(signal::TIMEOUT);
                 pool.wait_timeouts.fetch_add(1, Relaxed);
-                Err(Refusal::Request(waited_too_long(&pool, waited)))
+                Err(Refusal::Request(waited_too_long(&pool, waited).into()))
             }
             Err(_) => Err(Refusal::End(killed())),
         }
     }
 
     /// The server is this session's from now on.
-    fn attach(&mut self, server: Box<Server>, now: Instant) {
+    fn attach(&mut self, mut server: Box<Server>) {
         server.info.held_by.store(self.shared.id, Relaxed);
         self.shared.set_server(Some(server.info.clone()));
-        self.shared.set_doing(Doing::Running, now);
-        self.mode = server.info.pool.settings.load().mode;
+        self.mode = server.settings().mode;
         self.server = Some(server);
     }
 
@@ -199,18 +183,16 @@ impl Session {
     pub(super) fn detach(&mut self) {
         let Some(server) = self.server.take() else { return };
         self.shared.set_server(None);
-        let now = Instant::now();
-        self.shared.set_doing(Doing::Idle, now);
-        let pool = server.info.pool.clone();
-        self.flush_counters(&pool);
+        self.note_statements();
         if server.info.is_being_canceled() {
             // A cancel request is on its way to it: nobody else may be hit by it.
+            let pool = server.info.pool.clone();
             self.hub.background.spawn(async move {
                 server.info.cancels_arrived().await;
-                pool.checkin(server, Instant::now());
+                pool.checkin(server, Moment::now());
             });
         } else {
-            pool.checkin(server, now);
+            Pool::checkin_own(server, self.answered_at);
         }
     }
 
@@ -269,28 +251,27 @@ impl Session {
     }
 
     /// The server is free: what it still carries of the session goes first.
-    fn free(&mut self) -> Next {
+    pub(super) fn free(&mut self) {
         if self.listening.on_server && self.shares() {
             self.listening.on_server = false;
             self.ask(b"UNLISTEN *", Ours::Query);
-            return Next::On;
+            return;
         }
         if self.server_stale {
             self.renew_statements();
-            return Next::On;
+            return;
         }
         if self.pins.recheck && self.shares() {
             self.pins.recheck = false;
             self.ask(pins::RECHECK.as_bytes(), Ours::Recheck);
-            return Next::On;
+            return;
         }
         if !self.is_releasable() {
-            return Next::On;
+            return;
         }
         buffers::give(std::mem::take(&mut self.replay));
         self.expects.shrink();
         self.detach();
-        Next::On
     }
 
     /// A prepared statement is stale: all of the server's are forgotten, so that each is prepared again.
@@ -315,7 +296,7 @@ impl Session {
         if let Err(why) = self.listening.bring_into_force(&hub, &pool, &shared).await {
             let report = Report::fatal(Fault::Server, sqlstate::CONNECTION_FAILURE, why);
             return Next::End(
-                report.hint("LISTEN is served by a connection of its own; see the log"),
+                report.hint("LISTEN is served by a connection of its own; see the log").into(),
             );
         }
         match self.pass_kept() {
@@ -354,13 +335,15 @@ impl Session {
         }
         if told & signal::OVERFLOW != 0 {
             let message = "too many notifications wait for this client";
-            return Next::End(Report::fatal(Fault::Client, sqlstate::PROGRAM_LIMIT, message));
+            return Next::End(
+                Report::fatal(Fault::Client, sqlstate::PROGRAM_LIMIT, message).into(),
+            );
         }
         if told & signal::TIMEOUT != 0 {
             // It may have gone on since the janitor looked.
             self.shared.clear(signal::TIMEOUT);
-            if self.shared.is_overdue(&self.hub.config.load(), Instant::now()) {
-                return Next::End(self.timed_out());
+            if self.shared.is_overdue(&self.hub.config.load(), Moment::now()) {
+                return Next::End(self.timed_out().into());
             }
         }
         if told & signal::NOTIFY != 0 {
@@ -400,9 +383,9 @@ impl Session {
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// This request fails, the session goes on.
-    Request(Report),
+    Request(Box<Report>),
     /// The session ends.
-    End(Report),
+    End(Box<Report>),
     /// The client vanished meanwhile.
     Gone,
 }
@@ -419,18 +402,18 @@ pub(super) async fn run_all(
     Ok(())
 }
 
-fn canceled() -> Report {
+fn canceled() -> Box<Report> {
     let message = "canceling statement due to user request";
-    Report::error(Fault::Client, sqlstate::QUERY_CANCELED, message)
+    Box::new(Report::error(Fault::Client, sqlstate::QUERY_CANCELED, message))
 }
 
 /// The session is ended by an operator.
-pub(super) fn killed() -> Report {
-    Report::fatal(
+pub(super) fn killed() -> Box<Report> {
+    Box::new(Report::fatal(
         Fault::Operator,
         sqlstate::ADMIN_SHUTDOWN,
         "terminating connection due to administrator command",
-    )
+    ))
 }
 
 fn waited_too_long(pool: &Arc<Pool>, waited: std::time::Duration) -> Report {

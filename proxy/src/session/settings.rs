@@ -430,6 +430,12 @@ impl Tracker {
         Some(if same { self.committed.clone() } else { open.views.server })
     }
 
+    /// Whether [`Tracker::date_style_is`] has something to learn.
+    #[must_use]
+    pub fn is_date_style_due(&self) -> bool {
+        self.date_style_due
+    }
+
     /// Out of a transaction, what the server reports as DateStyle: `SET datestyle = DMY` keeps the style
     /// that was, so the statement alone would mean something else on another server. Answers whether the
     /// setting is said in these words from now on.

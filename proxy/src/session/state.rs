@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Waker;
 
 use pgherd_router::lex::{Encoding, LexOptions};
 
@@ -18,6 +18,7 @@ use super::registry::Shared;
 use super::resets::Resets;
 use super::settings::Tracker;
 use super::statements::{Statement, Traits};
+use crate::clock::Moment;
 use crate::config::PoolMode;
 use crate::error::Report;
 use crate::hub::Hub;
@@ -44,6 +45,8 @@ pub(super) struct Session {
     pub(super) inbox: Vec<u8>,
     pub(super) to_server: Outbox,
     pub(super) to_client: Outbox,
+    /// The waker that `shared` has.
+    pub(super) waker: Option<Waker>,
     /// Bytes are left inside TLS.
     pub(super) client_unflushed: bool,
     pub(super) server_unflushed: bool,
@@ -104,8 +107,10 @@ pub(super) struct Session {
     /// What to do about a broken server.
     pub(super) lost: Option<Report>,
 
-    pub(super) request_at: Option<Instant>,
-    pub(super) transaction_at: Option<Instant>,
+    pub(super) request_at: Option<Moment>,
+    pub(super) transaction_at: Option<Moment>,
+    /// When the last request was answered.
+    pub(super) answered_at: Moment,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }

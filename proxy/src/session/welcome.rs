@@ -103,7 +103,7 @@ pub(super) async fn greeting(
     let mut server = borrow(pool).await?;
     let result = ask(&mut server, &settings).await;
     let reported = server.reported.clone();
-    pool.checkin(server, std::time::Instant::now());
+    pool.checkin(server, crate::clock::Moment::now());
     result?;
     pool.welcomes.put(settings.clone(), reported.clone());
     Ok((settings, reported))

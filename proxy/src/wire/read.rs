@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
 
     /// A zero-terminated string, without its terminator.
     pub fn cstr(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
+        // Most names are empty.
+        if let [0, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(&[]);
+        }
         let end = memchr::memchr(0, self.rest).ok_or(WireError { what })?;
         let (head, rest) = self.rest.split_at(end);
         self.rest = rest.get(1..).unwrap_or_default();

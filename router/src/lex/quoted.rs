@@ -86,12 +86,12 @@ impl Lexer<'_> {
     }
 
     /// The end of the line, where its comment ends.
-    pub(super) fn line_comment(&self, from: usize) -> usize {
+    pub(crate) fn line_comment(&self, from: usize) -> usize {
         self.find(from, b'\n', b'\r').unwrap_or(self.text.len())
     }
 
     /// The end of the comment whose content starts at `from`. Comments nest.
-    pub(super) fn block_comment(&self, from: usize) -> End {
+    pub(crate) fn block_comment(&self, from: usize) -> End {
         let mut depth = 1_usize;
         let mut at = from;
         while let Some(found) = self.find(at, b'*', b'/') {

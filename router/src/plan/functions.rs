@@ -50,10 +50,15 @@ impl Function {
     #[inline]
     pub(super) fn named(name: Token, sql: &[u8]) -> Option<Self> {
         let bytes = name.bytes(sql);
-        let (bytes, exact) = match name.kind {
-            Kind::Word => (bytes, false),
-            _ => (bytes.get(1..bytes.len().saturating_sub(1))?, true),
-        };
+        match name.kind {
+            Kind::Word => Self::of(bytes, false),
+            _ => Self::of(bytes.get(1..bytes.len().saturating_sub(1))?, true),
+        }
+    }
+
+    /// The function of this name, in any case unless it must be `exact`.
+    #[inline]
+    pub(super) fn of(bytes: &[u8], exact: bool) -> Option<Self> {
         // Most calls are of `count`, `max` and `coalesce`.
         if bytes.len() < 7 || !matches!(bytes.first()? | 0x20, b's' | b'p' | b'd') {
             return None;

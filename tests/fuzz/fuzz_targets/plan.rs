@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pgherd_router::lex::Lexer;
-use pgherd_router::{Encoding, LexOptions, statements};
+use pgherd_router::{Encoding, LexOptions, is_plain, statements};
 
 const ENCODINGS: [Encoding; 8] = [
     Encoding::AsciiSafe,
@@ -39,5 +39,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(plan.span.end > plan.span.start, "no statement is empty");
         end = plan.span.end;
         assert!(end <= sql.len(), "statements are inside of the text");
+    }
+
+    if is_plain(sql, options) {
+        let plans: Vec<_> = statements(sql, options).collect();
+        assert_eq!(plans.len(), 1, "a plain text is one statement");
+        assert!(plans.iter().all(|plan| plan.effects.is_empty() && plan.complete));
     }
 });

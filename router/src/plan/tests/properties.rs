@@ -54,6 +54,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_plain_has_no_effect(sql in text()) {
+        for verb in ["select ", "insert into ", "update ", "with ", "(values "] {
+            let sql = [verb.as_bytes(), &sql].concat();
+            if is_plain(&sql, LexOptions::default()) {
+                let plans: Vec<_> = statements(&sql, LexOptions::default()).collect();
+                prop_assert_eq!(plans.len(), 1);
+                prop_assert!(plans[0].effects.is_empty() && plans[0].complete);
+            }
+        }
+    }
+
+    #[test]
     fn a_statement_alone_is_planned_as_in_its_text(sql in text()) {
         let options = LexOptions::default();
         for plan in statements(&sql, options) {
