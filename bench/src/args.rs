@@ -29,7 +29,13 @@ pub struct Args {
     /// Clients of the `idle` scenario
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub idle_clients: usize,
-    /// Size of the `copy` scenario, MB
+    /// Requests a second of the `open-loop` scenario; several: a load each
+    #[arg(long, value_name = "N", num_args = 1.., default_values_t = [1_000, 4_000], value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Vec<u32>,
+    /// Connections of the `open-loop` scenario
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    pub open_clients: usize,
+    /// Size of the `copy` and `large` scenarios, MB
     #[arg(long, value_name = "MB", default_value_t = 1_000)]
     pub copy_mb: u64,
     /// Servers in each pool
@@ -44,17 +50,31 @@ pub struct Args {
     /// PgBouncer's binary (default: from PATH or /usr/sbin)
     #[arg(long, value_name = "PATH")]
     pub pgbouncer: Option<PathBuf>,
+    /// HAProxy's binary (default: from PATH or /usr/sbin)
+    #[arg(long, value_name = "PATH")]
+    pub haproxy: Option<PathBuf>,
     /// Another peer: a PgBouncer of another version (NAME=PATH), or any program that is started as
     /// `PATH CONFIG` (NAME=PATH:CONFIG), where {port}, {server_port}, {database}, {user}, {users_file},
-    /// {pool_size} and {clients} are filled into a copy of CONFIG
+    /// {pool_size}, {clients}, {auth}, {tls}, {cert_file} and {key_file} are filled into a copy of CONFIG
     #[arg(long, value_name = "NAME=PATH[:CONFIG]")]
     pub peer: Vec<String>,
     /// Write every sample here
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the tables as Markdown
+    /// Draw the ratios of CPU time
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write the tables as Markdown, and results.svg beside them
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "bench/RESULTS.md")]
     pub write_results: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// Which process runs on which core.

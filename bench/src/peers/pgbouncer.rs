@@ -46,11 +46,22 @@ pub(super) fn start(binary: &Path, name: &str, site: &Site, needs: Needs) -> Res
     };
     let prepared =
         if can_prepare(&version(binary)?) { "max_prepared_statements = 200\n" } else { "" };
+    let tls = match needs.tls {
+        true => {
+            let files = site.tls.write(site, &dir)?;
+            format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+                files.cert.display(),
+                files.key.display()
+            )
+        }
+        false => String::new(),
+    };
     let text = format!(
         "[databases]\n{NAME} = host=127.0.0.1 port={server}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = {access}\nauth_file = {users}\n\
-         pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = {clients}\n{prepared}\
+         pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = {clients}\n{prepared}{tls}\
          server_tls_sslmode = disable\nignore_startup_parameters = extra_float_digits\n\
          log_connections = 0\nlog_disconnections = 0\nlog_pooler_errors = 0\nstats_period = 3600\n",
         server = site.postgres().port(),

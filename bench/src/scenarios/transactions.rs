@@ -1,13 +1,16 @@
-//! pgbench's select-only script in each protocol, and a script whose literals never repeat.
+//! pgbench's own scripts in each protocol, and a script whose literals never repeat.
 
 use anyhow::Result;
 
-use super::{Cell, Name, Scenario, Stage, TRANSACTION_METRICS, Work, trusted};
+use super::{Cell, Name, Needs, Scenario, Stage, TRANSACTION_METRICS, Whose, Work, trusted};
 use crate::measure::pgbench::{Length, Load, Script};
 use crate::measure::{Meter, Metric, Sample};
 
 /// Transactions of each client before measuring: pools fill, statements are prepared, caches warm.
-const WARM_UP_TRANSACTIONS: u64 = 100;
+pub(super) const WARM_UP_TRANSACTIONS: u64 = 100;
+
+/// Transactions of all clients together, of the shorter and the longer load whose system calls are counted.
+const COUNTED_TRANSACTIONS: [u64; 2] = [640, 4_480];
 
 /// 64 bits of random literal: a cache keyed by text never hits and must not grow for ever.
 const LITERALS: &str = "\\set aid random(1, :accounts)\n\
@@ -15,20 +18,34 @@ const LITERALS: &str = "\\set aid random(1, :accounts)\n\
     SELECT abalance FROM pgbench_accounts WHERE aid = :aid AND :nonce > 0;\n";
 
 pub(super) fn select() -> Scenario {
-    let mut cells = Vec::new();
-    for protocol in ["simple", "extended", "prepared"] {
-        for clients in [1, 16, 64] {
-            let load = Load { script: Script::SelectOnly, protocol, clients };
-            cells.push(cell(load, protocol == "prepared"));
-        }
-    }
     Scenario {
         name: Name::Select,
         about: "pgbench -S: one short SELECT by primary key is one transaction.".into(),
         metrics: TRANSACTION_METRICS,
         headline: Metric::CpuUs,
-        cells,
+        cells: in_each_protocol(&Script::SelectOnly),
     }
+}
+
+pub(super) fn tpcb() -> Scenario {
+    Scenario {
+        name: Name::Tpcb,
+        about: "pgbench -b tpcb-like: BEGIN, five statements of which four write, and END are one transaction.".into(),
+        metrics: TRANSACTION_METRICS,
+        headline: Metric::CpuUs,
+        cells: in_each_protocol(&Script::TpcbLike),
+    }
+}
+
+fn in_each_protocol(script: &Script) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for protocol in ["simple", "extended", "prepared"] {
+        for clients in [1, 16, 64] {
+            let load = Load { script: script.clone(), protocol, clients };
+            cells.push(cell(load, protocol == "prepared"));
+        }
+    }
+    cells
 }
 
 pub(super) fn literals() -> Scenario {
@@ -47,20 +64,33 @@ fn cell(load: Load, prepares: bool) -> Cell {
     let plural = if load.clients == 1 { "" } else { "s" };
     Cell {
         name: format!("{}, {} client{plural}", load.protocol, load.clients),
-        needs: trusted(load.clients),
-        prepares,
-        proxies_only: false,
+        needs: Needs { prepared: prepares, ..trusted(load.clients) },
+        whose: Whose::All,
         work: Work::Pgbench(load),
     }
 }
 
 pub(super) fn run(load: &Load, stage: &Stage<'_>) -> Result<Sample> {
     let site = stage.site;
+    if matches!(load.script, Script::TpcbLike) {
+        site.tidy()?;
+    }
     load.run(site, stage.address, Length::Transactions(WARM_UP_TRANSACTIONS))?;
     let meter = Meter::start(stage.pid, &site.cores)?;
     let outcome = load.run(site, stage.address, Length::Seconds(site.args.seconds))?;
     let mut sample = Sample::default();
     meter.stop(outcome.transactions, &mut sample)?;
     sample.set_load(outcome.transactions, outcome.seconds, &outcome.latency_us);
+    count(load, stage, &mut sample)?;
     Ok(sample)
+}
+
+/// Connecting costs system calls too: only what the longer load has beyond the shorter is told.
+fn count(load: &Load, stage: &Stage<'_>, sample: &mut Sample) -> Result<()> {
+    let [few, many] = COUNTED_TRANSACTIONS.map(|all| (all / load.clients as u64).max(1));
+    let run = |each| load.run(stage.site, stage.address, Length::Transactions(each)).map(drop);
+    let Some(less) = stage.count(|| run(few))? else { return Ok(()) };
+    let Some(more) = stage.count(|| run(many))? else { return Ok(()) };
+    more.beyond(less).set((many - few) * load.clients as u64, sample);
+    Ok(())
 }
