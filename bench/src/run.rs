@@ -13,11 +13,10 @@ use crate::site::Site;
 
 /// Runs what was asked for; `false`: a sample failed.
 pub fn run(args: &Args) -> Result<bool> {
-    let args = args.resolved();
     let clients_max = machine::clients_max();
     let cores = Cores::place(args.placing)?;
     let machine = Machine::look(&cores)?;
-    let scenarios = scenarios::all(&args, clients_max, machine.cores);
+    let scenarios = scenarios::all(args, clients_max, machine.cores);
     anyhow::ensure!(!scenarios.is_empty(), "no cell has such a name");
     let site = Site::start(args.clone(), cores)?;
     let (peers, missing) = Peer::find(&site)?;
@@ -25,7 +24,16 @@ pub fn run(args: &Args) -> Result<bool> {
         header: Header::new(&site, &peers, missing, machine),
         scenarios: Vec::with_capacity(scenarios.len()),
     };
-    report.header.notes.extend(notes(&args, clients_max));
+    for peer in peers.iter().filter(|p| p.is_proxy()) {
+        match peer.configuration(&site) {
+            Ok(text) => report.header.configurations.push((peer.name.clone(), text)),
+            // Its samples will fail as well, and be reported.
+            Err(error) => {
+                report.header.notes.push(format!("{} FAILED: {}", peer.name, line(&error)))
+            }
+        }
+    }
+    report.header.notes.extend(notes(args, clients_max));
     report::table::print_header(&report.header);
     let total = samples(&scenarios, &peers, args.rounds);
     let mut progress = progress::Progress::new(total);
@@ -90,8 +98,7 @@ fn cell(
             match cell.sample(site, peer, round == 1) {
                 Ok(sample) => report.samples.push(sample),
                 Err(error) => {
-                    // Logs that errors quote have several lines; tables and lists have one.
-                    let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+                    let why = line(&error);
                     progress.aside(&format!("{what}: FAILED: {why}"));
                     report.errors.push(why);
                 }
@@ -100,6 +107,11 @@ fn cell(
         }
     }
     CellReport { name: cell.name.clone(), peers: reports }
+}
+
+/// Logs that errors quote have several lines; tables and lists have one.
+fn line(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn samples(scenarios: &[Scenario], peers: &[Peer], rounds: u64) -> u64 {

@@ -64,9 +64,10 @@ impl Site {
         let rows = primary.query("postgres", &asked)?;
         let verifier = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         let scale = if args.quick { SCALE_QUICK } else { SCALE };
-        let (tool, tls) = (Tool::find(), Arc::new(Tls::new()?));
-        let site = Site { cores, args, tool, tls, password, verifier, scale, herd };
+        let tls = Arc::new(Tls::new()?);
+        let mut site = Site { cores, args, tool: None, tls, password, verifier, scale, herd };
         site.fill()?;
+        site.tool = Tool::find(&site.directory("tools")?);
         Ok(site)
     }
 
@@ -127,9 +128,15 @@ impl Site {
         Ok(rows.into_iter().flatten().flatten().next().unwrap_or_default())
     }
 
+    /// The directory of the run, which is gone afterwards.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.herd.home().path()
+    }
+
     /// A fresh, empty directory that every process here may use.
     pub fn directory(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.herd.home().path().join(name);
+        let dir = self.home().join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         }

@@ -19,6 +19,9 @@ use super::{Metric, Sample};
 const SYSTEM_CALLS: &str = "raw_syscalls:sys_enter";
 const INSTRUCTIONS: &str = "instructions";
 
+/// How long a tool is tried.
+const TRIAL: Duration = Duration::from_millis(100);
+
 /// Time for perf to say that it counts.
 const ACK_SECONDS_MAX: i64 = 10;
 
@@ -52,21 +55,31 @@ struct Attached {
 }
 
 impl Tool {
-    /// Tries what there is on a program of no consequence.
+    /// Tries what there is on a process of no consequence; `dir` is for the tools' files.
     #[must_use]
-    pub fn find() -> Option<Tool> {
-        let said = |events: &str| {
-            let run = Command::new("perf").args(["stat", "-x", ";", "-e", events, "true"]).output();
-            run.ok()
-                .filter(|o| o.status.success())
-                .map(|o| String::from_utf8_lossy(&o.stderr).into())
+    pub fn find(dir: &Path) -> Option<Tool> {
+        let tools = [Tool::Perf { instructions: has_instructions() }, Tool::Strace];
+        tools.into_iter().find(|tool| tool.works(dir))
+    }
+
+    /// Whether it may attach to a process, and sees what that does.
+    fn works(self, dir: &Path) -> bool {
+        let own = match self {
+            Tool::Perf { .. } => dir.join("perf"),
+            Tool::Strace => dir.join("strace"),
         };
-        if said(SYSTEM_CALLS).is_some_and(|text: String| perf(&text, SYSTEM_CALLS).is_some()) {
-            let text: String = said(INSTRUCTIONS).unwrap_or_default();
-            return Some(Tool::Perf { instructions: perf(&text, INSTRUCTIONS).is_some() });
-        }
-        let traced = Command::new("strace").args(["-c", "true"]).output();
-        traced.ok().filter(|o| o.status.success()).map(|_| Tool::Strace)
+        let busy = ["-c", "while :; do sleep 0.01; done"];
+        let (Ok(()), Ok(mut child)) = (fs::create_dir(&own), Command::new("sh").args(busy).spawn())
+        else {
+            return false;
+        };
+        let counted = self.count(child.id(), &own, || {
+            std::thread::sleep(TRIAL);
+            Ok(())
+        });
+        let _ = child.kill(); // It runs until it is killed.
+        let _ = child.wait();
+        counted.is_ok_and(|c| c.calls > 0.0)
     }
 
     /// For the head of a report.
@@ -83,7 +96,10 @@ impl Tool {
             Some(Tool::Strace) => {
                 format!("system calls: strace -c, {pass}; instructions: not counted here (no perf)")
             }
-            None => "system calls, instructions: not counted here (neither perf nor strace)".into(),
+            None => {
+                "system calls, instructions: not counted here (neither perf nor strace may attach)"
+                    .into()
+            }
         }
     }
 
@@ -192,6 +208,12 @@ impl Counts {
             sample.set(Metric::Instructions, instructions / 1e3 / each);
         }
     }
+}
+
+/// Whether perf can read the processor's counter.
+fn has_instructions() -> bool {
+    let run = Command::new("perf").args(["stat", "-x", ";", "-e", INSTRUCTIONS, "true"]).output();
+    run.is_ok_and(|o| perf(&String::from_utf8_lossy(&o.stderr), INSTRUCTIONS).is_some())
 }
 
 fn acknowledged(from: &mut File) -> Result<()> {

@@ -90,7 +90,7 @@ pub(super) fn start(
     site.write(&config, &text)?;
     let mut command = Command::new(binary);
     command.arg(&config);
-    pgbouncer::spawn(command, site, &dir, port)
+    pgbouncer::spawn(command, site, config, port)
 }
 
 #[cfg(test)]

@@ -36,5 +36,5 @@ pub(super) fn start(binary: &Path, site: &Site, needs: Needs) -> Result<Running>
     site.write(&config, &text)?;
     let mut command = Command::new(binary);
     command.arg("-db").arg("-f").arg(&config); // In the foreground.
-    pgbouncer::spawn(command, site, &dir, port)
+    pgbouncer::spawn(command, site, config, port)
 }

@@ -79,6 +79,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// The proxy's process; the direct connection has none.
     pub pid: Option<u32>,
+    /// What it was told.
+    configuration: PathBuf,
     _process: Option<Process>,
 }
 
@@ -133,6 +135,7 @@ impl Peer {
                 Kind::Direct => Ok(Running {
                     address: ([127, 0, 0, 1], site.postgres().port()).into(),
                     pid: None,
+                    configuration: site.postgres().data_dir().join("postgresql.conf"),
                     _process: None,
                 }),
                 Kind::Pgherd { binary } => pgherd::start(binary, site, needs),
@@ -143,6 +146,21 @@ impl Peer {
                 }
             })
             .with_context(failed)
+    }
+
+    /// What it is told for a plain load, with the directory of the run left out.
+    pub fn configuration(&self, site: &Site) -> Result<String> {
+        let needs = Needs {
+            access: Access::Trust,
+            tls: false,
+            prepared: false,
+            clients: UNPOOLED_CLIENTS_MAX,
+            workers: None,
+        };
+        let running = self.start(site, needs)?;
+        let text = std::fs::read_to_string(&running.configuration)
+            .with_context(|| format!("read {}", running.configuration.display()))?;
+        Ok(text.replace(&site.home().display().to_string(), "…"))
     }
 
     /// Whether it has a process whose cost can be told.
@@ -193,7 +211,8 @@ impl Running {
         self.pid.map_or(Ok(()), |pid| Counters::read(pid).map(drop).context("the proxy ended"))
     }
 
-    fn own(child: Child, address: SocketAddr, log: &Path) -> Result<Running> {
+    fn own(child: Child, port: u16, configuration: PathBuf, log: &Path) -> Result<Running> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let pid = child.id();
         let keeper = Some(Keeper::process(&child, None).context("start /bin/sh")?);
         let mut owned = Owned { child, keeper };
@@ -206,7 +225,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Running { address, pid: Some(pid), _process: Some(Process::Other { _it: owned }) })
+        let process = Some(Process::Other { _it: owned });
+        Ok(Running { address, pid: Some(pid), configuration, _process: process })
     }
 }
 

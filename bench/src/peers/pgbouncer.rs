@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ::pgherd::local::binaries::Account;
@@ -73,11 +73,17 @@ pub(super) fn start(binary: &Path, name: &str, site: &Site, needs: Needs) -> Res
     site.write(&config, &text)?;
     let mut command = Command::new(binary);
     command.arg("-q").arg(&config);
-    spawn(command, site, &dir, port)
+    spawn(command, site, config, port)
 }
 
-/// Starts `command` as PostgreSQL's user, with its output in a file of `dir`.
-pub(super) fn spawn(mut command: Command, site: &Site, dir: &Path, port: u16) -> Result<Running> {
+/// Starts `command` as PostgreSQL's user, in the directory of its configuration; its output goes into a file there.
+pub(super) fn spawn(
+    mut command: Command,
+    site: &Site,
+    config: PathBuf,
+    port: u16,
+) -> Result<Running> {
+    let dir = config.parent().context("a configuration has a directory")?;
     let log = dir.join("log");
     let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
     command.current_dir(dir).stdin(Stdio::null()).process_group(0);
@@ -87,7 +93,7 @@ pub(super) fn spawn(mut command: Command, site: &Site, dir: &Path, port: u16) ->
     }
     let program = command.get_program().to_owned();
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
-    Running::own(child, ([127, 0, 0, 1], port).into(), &log)
+    Running::own(child, port, config, &log)
 }
 
 #[cfg(test)]

@@ -55,5 +55,6 @@ pub(super) fn start(binary: &Path, site: &Site, needs: Needs) -> Result<Running>
     );
     let it = Box::new(local::Pgherd::start(binary, &dir, &text)?);
     let (address, pid) = (it.address(), it.pid());
-    Ok(Running { address, pid, _process: Some(Process::Pgherd { _it: it }) })
+    let configuration = dir.join("pgherd.toml"); // as `local::Pgherd` calls it
+    Ok(Running { address, pid, configuration, _process: Some(Process::Pgherd { _it: it }) })
 }

@@ -44,5 +44,11 @@ fn text(report: &Report) -> String {
             text.push_str(&format!("- {remark}\n"));
         }
     }
+    text.push_str(
+        "\n## Configurations\n\nWhere a load asks for TLS or SCRAM, these say so instead.\n",
+    );
+    for (name, configuration) in &report.header.configurations {
+        text.push_str(&format!("\n{name}:\n\n```\n{}\n```\n", configuration.trim()));
+    }
     text
 }

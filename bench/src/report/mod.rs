@@ -61,6 +61,8 @@ pub struct Header {
     pub quick: bool,
     /// What could not be had.
     pub notes: Vec<String>,
+    /// What every proxy was told, by name.
+    pub configurations: Vec<(String, String)>,
 }
 
 /// One scenario.
@@ -122,6 +124,7 @@ impl Header {
             pool_size: args.pool_size,
             quick: args.quick,
             notes,
+            configurations: Vec::new(),
         }
     }
 }

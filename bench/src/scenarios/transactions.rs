@@ -20,7 +20,7 @@ const LITERALS: &str = "\\set aid random(1, :accounts)\n\
 pub(super) fn select() -> Scenario {
     Scenario {
         name: Name::Select,
-        about: "pgbench -S: one short SELECT by primary key is one transaction.".into(),
+        about: "pgbench -n -l -S -M PROTOCOL -c CLIENTS: one short SELECT by primary key is one transaction.".into(),
         metrics: TRANSACTION_METRICS,
         headline: Metric::CpuUs,
         cells: in_each_protocol(&Script::SelectOnly),
@@ -30,7 +30,7 @@ pub(super) fn select() -> Scenario {
 pub(super) fn tpcb() -> Scenario {
     Scenario {
         name: Name::Tpcb,
-        about: "pgbench -b tpcb-like: BEGIN, five statements of which four write, and END are one transaction.".into(),
+        about: "pgbench -n -l -b tpcb-like -M PROTOCOL -c CLIENTS: BEGIN, five statements of which four write, and END are one transaction.".into(),
         metrics: TRANSACTION_METRICS,
         headline: Metric::CpuUs,
         cells: in_each_protocol(&Script::TpcbLike),
@@ -52,7 +52,8 @@ pub(super) fn literals() -> Scenario {
     let load = |protocol| Load { script: Script::Text(LITERALS), protocol, clients: 16 };
     Scenario {
         name: Name::Literals,
-        about: "Each statement holds a 64-bit literal that never comes again: what caching by text costs."
+        about: "pgbench -n -l -f SCRIPT -M simple -c 16: each statement holds a 64-bit literal that never comes again, \
+                so no cache by text ever hits."
             .into(),
         metrics: TRANSACTION_METRICS,
         headline: Metric::CpuUs,
