@@ -6,11 +6,27 @@ use super::{Cell, Name, Needs, Scenario, Stage, TRANSACTION_METRICS, Whose, Work
 use crate::measure::pgbench::{Length, Load, Script};
 use crate::measure::{Meter, Metric, Sample};
 
-/// Transactions of each client before measuring: pools fill, statements are prepared, caches warm.
+/// Transactions before measuring and counting. They are few: where each waits long for its turn, as on a busy
+/// machine, more would take longer than the measuring.
+#[derive(Debug, Clone, Copy)]
+struct Passes {
+    /// Of each client before measuring: pools fill, statements are prepared, caches warm.
+    warm_up: u64,
+    /// Of all clients together, in the shorter and the longer load whose system calls are counted.
+    counted: [u64; 2],
+}
+
+const SHORT: Passes = Passes { warm_up: WARM_UP_TRANSACTIONS, counted: [160, 1_440] };
+
+/// One of these is seven round trips and waits for others' locks.
+const LONG: Passes = Passes { warm_up: WARM_UP_TRANSACTIONS / 5, counted: [64, 384] };
+
+/// Transactions of each client before measuring short ones.
 pub(super) const WARM_UP_TRANSACTIONS: u64 = 100;
 
-/// Transactions of all clients together, of the shorter and the longer load whose system calls are counted.
-const COUNTED_TRANSACTIONS: [u64; 2] = [640, 4_480];
+fn passes(load: &Load) -> Passes {
+    if matches!(load.script, Script::TpcbLike) { LONG } else { SHORT }
+}
 
 /// 64 bits of random literal: a cache keyed by text never hits and must not grow for ever.
 const LITERALS: &str = "\\set aid random(1, :accounts)\n\
@@ -76,7 +92,7 @@ pub(super) fn run(load: &Load, stage: &Stage<'_>) -> Result<Sample> {
     if matches!(load.script, Script::TpcbLike) {
         site.tidy()?;
     }
-    load.run(site, stage.address, Length::Transactions(WARM_UP_TRANSACTIONS))?;
+    load.run(site, stage.address, Length::Transactions(passes(load).warm_up))?;
     let meter = Meter::start(stage.pid, &site.cores)?;
     let outcome = load.run(site, stage.address, Length::Seconds(site.args.seconds))?;
     let mut sample = Sample::default();
@@ -88,7 +104,7 @@ pub(super) fn run(load: &Load, stage: &Stage<'_>) -> Result<Sample> {
 
 /// Connecting costs system calls too: only what the longer load has beyond the shorter is told.
 fn count(load: &Load, stage: &Stage<'_>, sample: &mut Sample) -> Result<()> {
-    let [few, many] = COUNTED_TRANSACTIONS.map(|all| (all / load.clients as u64).max(1));
+    let [few, many] = passes(load).counted.map(|all| (all / load.clients as u64).max(1));
     let run = |each| load.run(stage.site, stage.address, Length::Transactions(each)).map(drop);
     let Some(less) = stage.count(|| run(few))? else { return Ok(()) };
     let Some(more) = stage.count(|| run(many))? else { return Ok(()) };
