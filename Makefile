@@ -29,8 +29,8 @@ conformance: ## PostgreSQL's own regression suite through pgherd, compared with 
 	@scripts/install compiler nextest postgres
 	cargo nextest run -p pgherd-tests --test conformance --run-ignored all --locked $(ARGS)
 
-bench: ## pgherd beside its peers and the direct connection (ARGS=...)
-	@scripts/install compiler postgres pgbouncer
+bench: ## pgherd beside its peers and the direct connection (ARGS="--quick": minutes; bench/README.md)
+	@scripts/install compiler postgres pgbouncer haproxy strace perf
 	cargo build --release --locked -p pgherd -p pgherd-bench
 	@cargo run --release --locked -p pgherd-bench -- $(ARGS)
 

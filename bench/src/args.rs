@@ -17,20 +17,36 @@ pub struct Args {
     /// Only these peers, by name
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Seconds that one sample is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Seconds that one sample is measured [with --quick: 1]
+    #[arg(long, default_value_t = 5, default_value_if("quick", "true", "1"), value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
-    /// Samples of each peer in each cell; the peers take turns, the median counts
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Samples of each peer in each cell; the peers take turns, the median counts [with --quick: 1]
+    #[arg(long, default_value_t = 3, default_value_if("quick", "true", "1"), value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: u64,
     /// One round of short and small samples: shows that all of it works, not how fast it is
     #[arg(long)]
     pub quick: bool,
-    /// Clients of the `idle` scenario
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    /// Clients of the `idle` scenario [with --quick: 1000]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        default_value_if("quick", "true", "1000")
+    )]
     pub idle_clients: usize,
-    /// Size of the `copy` scenario, MB
-    #[arg(long, value_name = "MB", default_value_t = 1_000)]
+    /// Requests a second of the `open-loop` scenario; several: a load each
+    #[arg(long, value_name = "N", num_args = 1.., default_values_t = [1_000, 4_000], value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Vec<u32>,
+    /// Connections of the `open-loop` scenario
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    pub open_clients: usize,
+    /// Size of the `copy` and `large` scenarios, MB [with --quick: 64]
+    #[arg(
+        long,
+        value_name = "MB",
+        default_value_t = 1_000,
+        default_value_if("quick", "true", "64")
+    )]
     pub copy_mb: u64,
     /// Servers in each pool
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -44,17 +60,31 @@ pub struct Args {
     /// PgBouncer's binary (default: from PATH or /usr/sbin)
     #[arg(long, value_name = "PATH")]
     pub pgbouncer: Option<PathBuf>,
+    /// HAProxy's binary (default: from PATH or /usr/sbin)
+    #[arg(long, value_name = "PATH")]
+    pub haproxy: Option<PathBuf>,
     /// Another peer: a PgBouncer of another version (NAME=PATH), or any program that is started as
     /// `PATH CONFIG` (NAME=PATH:CONFIG), where {port}, {server_port}, {database}, {user}, {users_file},
-    /// {pool_size} and {clients} are filled into a copy of CONFIG
+    /// {pool_size}, {clients}, {auth}, {tls}, {cert_file} and {key_file} are filled into a copy of CONFIG
     #[arg(long, value_name = "NAME=PATH[:CONFIG]")]
     pub peer: Vec<String>,
     /// Write every sample here
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the tables as Markdown
+    /// Draw the ratios of CPU time
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write the tables as Markdown, and results.svg beside them
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "bench/RESULTS.md")]
     pub write_results: Option<PathBuf>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// Which process runs on which core.
@@ -67,17 +97,24 @@ pub enum Placing {
     Free,
 }
 
-impl Args {
-    /// With `--quick` applied.
-    #[must_use]
-    pub fn resolved(&self) -> Args {
-        let mut args = self.clone();
-        if args.quick {
-            args.seconds = args.seconds.min(1);
-            args.rounds = 1;
-            args.copy_mb = args.copy_mb.min(64);
-            args.idle_clients = args.idle_clients.min(1_000);
-        }
-        args
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_is_short_but_what_is_asked_for_counts() {
+        let check = |text: &str, expect: (u64, u64, usize, u64)| {
+            let args = Args::try_parse_from(text.split(' ')).unwrap();
+            assert_eq!(
+                (args.seconds, args.rounds, args.idle_clients, args.copy_mb),
+                expect,
+                "{text}"
+            );
+        };
+        check("bench", (5, 3, 10_000, 1_000));
+        check("bench --quick", (1, 1, 1_000, 64));
+        check("bench --quick --rounds 2 --idle-clients 10000", (1, 2, 10_000, 64));
+        assert!(Args::try_parse_from(["bench", "--rate", "0"]).is_err());
+        assert!(Args::try_parse_from(["bench", "--open-clients", "0"]).is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! One PostgreSQL serves all of them; each sample has a proxy process of its own, alone on its core. The figure
 //! that holds is the proxy's CPU time per transaction: throughput mostly measures the load generator and
 //! PostgreSQL. Nothing here is averaged over failures, and nothing is compared across runs.
-//! - [`args`] what may be asked; [`run`] the order of samples; [`site`] the PostgreSQL under all of it.
+//! - [`args`] what may be asked; [`run`] the order of samples; [`site`] the PostgreSQL under all of it; [`tls`] for the
+//!   scenarios that ask for it.
 //! - [`peers`] what is compared; [`scenarios`] the loads; [`client`] the load generator of those that pgbench can't make.
 //! - [`measure`] CPU, memory, latency, writes; [`machine`] cores, limits, noise; [`report`] table, JSON, RESULTS.md.
 
@@ -16,6 +17,7 @@ mod report;
 mod run;
 mod scenarios;
 mod site;
+mod tls;
 
 use std::process::ExitCode;
 

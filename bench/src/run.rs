@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::machine::{self, Cores, Machine};
+use crate::measure::noise::Others;
 use crate::peers::{self, Peer};
 use crate::report::{self, CellReport, Header, PeerReport, Report, ScenarioReport, progress};
 use crate::scenarios::{self, Cell, Scenario};
@@ -12,25 +13,27 @@ use crate::site::Site;
 
 /// Runs what was asked for; `false`: a sample failed.
 pub fn run(args: &Args) -> Result<bool> {
-    let args = args.resolved();
     let clients_max = machine::clients_max();
     let cores = Cores::place(args.placing)?;
-    let machine = Machine::look(&cores);
-    let scenarios = scenarios::all(&args, clients_max);
+    let machine = Machine::look(&cores)?;
+    let scenarios = scenarios::all(args, clients_max, machine.cores);
     anyhow::ensure!(!scenarios.is_empty(), "no cell has such a name");
     let site = Site::start(args.clone(), cores)?;
     let (peers, missing) = Peer::find(&site)?;
     let mut report = Report {
-        header: Header::new(&args, &peers, missing, machine),
+        header: Header::new(&site, &peers, missing, machine),
         scenarios: Vec::with_capacity(scenarios.len()),
     };
-    if args.idle_clients > clients_max {
-        let note = "the limit of descriptors (ulimit -n) allows only";
-        report.header.notes.push(format!("idle: {note} {clients_max} clients"));
+    for peer in peers.iter().filter(|p| p.is_proxy()) {
+        match peer.configuration(&site) {
+            Ok(text) => report.header.configurations.push((peer.name.clone(), text)),
+            // Its samples will fail as well, and be reported.
+            Err(error) => {
+                report.header.notes.push(format!("{} FAILED: {}", peer.name, line(&error)))
+            }
+        }
     }
-    if peers::in_path("strace", &[]).is_none() {
-        report.header.notes.push("pipeline: no strace here, so writes are not counted".into());
-    }
+    report.header.notes.extend(notes(args, clients_max));
     report::table::print_header(&report.header);
     let total = samples(&scenarios, &peers, args.rounds);
     let mut progress = progress::Progress::new(total);
@@ -46,10 +49,33 @@ pub fn run(args: &Args) -> Result<bool> {
         }
     }
     progress.finish();
+    report.header.machine.after = Some(Others::watch()?);
+    if let Some(path) = &args.json {
+        report::write_json(&report, path)?;
+    }
+    if let Some(path) = &args.svg {
+        report::chart::write(&report, path)?;
+    }
     if let Some(path) = &args.write_results {
         report::markdown::write(&report, path)?;
     }
+    if let Some(why) = report.header.machine.busy() {
+        println!("\n{why}");
+    }
     Ok(report.is_clean())
+}
+
+/// What this machine can't do.
+fn notes(args: &Args, clients_max: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if args.idle_clients > clients_max {
+        let why = "the limit of descriptors (ulimit -n) allows only";
+        notes.push(format!("idle: {why} {clients_max} clients"));
+    }
+    if peers::in_path("strace", &[]).is_none() {
+        notes.push("pipeline: no strace here, so writes are not counted".into());
+    }
+    notes
 }
 
 fn cell(
@@ -69,11 +95,10 @@ fn cell(
             let what =
                 format!("{}: {}: {}, round {round}", scenario.name.text(), cell.name, peer.name);
             progress.begin(&what);
-            match cell.sample(site, peer) {
+            match cell.sample(site, peer, round == 1) {
                 Ok(sample) => report.samples.push(sample),
                 Err(error) => {
-                    // Logs that errors quote have several lines; tables and lists have one.
-                    let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+                    let why = line(&error);
                     progress.aside(&format!("{what}: FAILED: {why}"));
                     report.errors.push(why);
                 }
@@ -82,6 +107,11 @@ fn cell(
         }
     }
     CellReport { name: cell.name.clone(), peers: reports }
+}
+
+/// Logs that errors quote have several lines; tables and lists have one.
+fn line(error: &anyhow::Error) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn samples(scenarios: &[Scenario], peers: &[Peer], rounds: u64) -> u64 {

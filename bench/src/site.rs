@@ -5,14 +5,18 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use pgherd::local::binaries::Account;
 use pgherd::local::{Binaries, Herd, Options, Postgres};
 use rand::RngExt as _;
+use rustix::process::Pid;
 
 use crate::args::Args;
 use crate::machine::Cores;
+use crate::measure::count::Tool;
+use crate::tls::Tls;
 
 /// The user and the database of every load.
 pub const NAME: &str = "bench";
@@ -28,6 +32,10 @@ pub struct Site {
     pub cores: Cores,
     /// What was asked.
     pub args: Args,
+    /// What samples can be counted with beside the clock.
+    pub tool: Option<Tool>,
+    /// Certificates.
+    pub tls: Arc<Tls>,
     /// The password of [`NAME`], for scenarios that ask for it.
     pub password: String,
     verifier: String,
@@ -56,8 +64,10 @@ impl Site {
         let rows = primary.query("postgres", &asked)?;
         let verifier = rows.into_iter().flatten().flatten().next().unwrap_or_default();
         let scale = if args.quick { SCALE_QUICK } else { SCALE };
-        let site = Site { cores, args, password, verifier, scale, herd };
+        let tls = Arc::new(Tls::new()?);
+        let mut site = Site { cores, args, tool: None, tls, password, verifier, scale, herd };
         site.fill()?;
+        site.tool = Tool::find(&site.directory("tools")?);
         Ok(site)
     }
 
@@ -74,6 +84,23 @@ impl Site {
             format!("CREATE UNLOGGED TABLE sink (line text); ALTER TABLE sink OWNER TO {NAME}");
         self.postgres().query(NAME, &table)?;
         self.postgres().query(NAME, "CHECKPOINT")?;
+        Ok(())
+    }
+
+    /// The process whose children the servers are.
+    pub fn postmaster(&self) -> Result<Pid> {
+        let path = self.postgres().data_dir().join("postmaster.pid");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let pid = text.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
+        pid.with_context(|| format!("no process in {}", path.display()))
+    }
+
+    /// Undoes what a writing load left: dead rows, since autovacuum is off, and a history that grows.
+    pub fn tidy(&self) -> Result<()> {
+        for sql in ["TRUNCATE pgbench_history", "VACUUM pgbench_branches", "VACUUM pgbench_tellers"]
+        {
+            self.postgres().query(NAME, sql)?;
+        }
         Ok(())
     }
 
@@ -101,9 +128,15 @@ impl Site {
         Ok(rows.into_iter().flatten().flatten().next().unwrap_or_default())
     }
 
+    /// The directory of the run, which is gone afterwards.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.herd.home().path()
+    }
+
     /// A fresh, empty directory that every process here may use.
     pub fn directory(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.herd.home().path().join(name);
+        let dir = self.home().join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         }

@@ -28,6 +28,8 @@ pub struct Load {
 pub enum Script {
     /// The built-in `select-only` (`-S`).
     SelectOnly,
+    /// The built-in `tpcb-like`: seven statements in a transaction, three of them updates.
+    TpcbLike,
     /// A file of ours with this text.
     Text(&'static str),
 }
@@ -56,7 +58,7 @@ impl Load {
     /// Runs it; a transaction that failed fails all of it.
     pub fn run(&self, site: &Site, address: SocketAddr, length: Length) -> Result<Outcome> {
         let dir = site.directory("pgbench")?;
-        let threads = (site.cores.load_threads() as usize).min(self.clients).to_string();
+        let threads = self.threads(site.cores.load_threads() as usize).to_string();
         let mut command = site.binaries().client("pgbench");
         command.args(["-n", "-l", "-M", self.protocol, "-U", NAME, "-j", &threads]);
         command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
@@ -67,6 +69,7 @@ impl Load {
         };
         match &self.script {
             Script::SelectOnly => command.arg("-S"),
+            Script::TpcbLike => command.args(["-b", "tpcb-like"]),
             Script::Text(text) => command.arg("-f").arg(script(&dir, text)?),
         };
         let accounts = site.accounts();
@@ -89,6 +92,13 @@ impl Load {
         let latency_us = read(&dir)?;
         let seconds = transactions / tps.max(1e-9);
         Ok(Outcome { transactions: transactions as u64, seconds, latency_us })
+    }
+
+    /// pgbench prepares with PQprepare, which blocks its thread (pgbench.c, `prepareCommand`). In a transaction it
+    /// holds a server meanwhile, and if it waits for another client of the same thread, it waits for ever.
+    fn threads(&self, cores: usize) -> usize {
+        let blocks = self.protocol == "prepared" && matches!(self.script, Script::TpcbLike);
+        if blocks { self.clients } else { cores.min(self.clients) }
     }
 }
 
@@ -126,6 +136,16 @@ fn number(text: &str, label: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_may_wait_for_another_has_its_own_thread() {
+        let check = |script, protocol, expect| {
+            assert_eq!(Load { script, protocol, clients: 16 }.threads(3), expect, "{protocol}");
+        };
+        check(Script::TpcbLike, "prepared", 16);
+        check(Script::TpcbLike, "simple", 3);
+        check(Script::SelectOnly, "prepared", 3);
+    }
 
     #[test]
     fn numbers_are_found() {

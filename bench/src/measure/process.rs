@@ -21,8 +21,8 @@ pub struct Counters {
 pub struct Spent {
     /// User and system time.
     pub cpu_us: f64,
-    /// The part of it inside the kernel.
-    pub system_pct: f64,
+    /// The part of it inside the kernel: 0 to 1, from ticks.
+    pub system: f64,
     /// Voluntary context switches.
     pub waits: u64,
     /// Involuntary ones.
@@ -80,7 +80,7 @@ impl Counters {
             .map(|(now, then)| now.saturating_sub(then) as f64 / 1e3);
         Spent {
             cpu_us: exact.filter(|&us| us >= at_least).unwrap_or(user + system),
-            system_pct: 100.0 * system / (user + system).max(1.0),
+            system: system / (user + system).max(1.0),
             waits: self.waits.saturating_sub(before.waits),
             preempted: self.preempted.saturating_sub(before.preempted),
         }

@@ -1,9 +1,10 @@
-//! What is compared: the direct connection, pgherd, PgBouncer, and what `--peer` names.
+//! What is compared: the direct connection, pgherd, PgBouncer, HAProxy, and what `--peer` names.
 //!
 //! Every proxy is a child process with the same job: transaction pooling, the same pool size, the same
-//! clients at most, no TLS, no query log. A peer that is not installed is skipped with a line that says so.
+//! clients at most, no query log. A peer that is not installed is skipped with a line that says so.
 
 mod custom;
+mod haproxy;
 mod pgbouncer;
 mod pgherd;
 
@@ -14,11 +15,16 @@ use std::time::{Duration, Instant};
 
 use ::pgherd::local::keeper::Keeper;
 use anyhow::{Context as _, Result, bail};
+use rustix::thread::CpuSet;
 
+use crate::measure::process::Counters;
 use crate::site::Site;
 
 /// The peer that ratios are about.
 pub const REFERENCE: &str = "pgbouncer";
+
+/// Clients that a peer without pools can serve: the instance allows 200 connections, and some are ours.
+const UNPOOLED_CLIENTS_MAX: usize = 150;
 
 /// Time for a proxy to accept its first connection.
 const START_SECONDS_MAX: u64 = 10;
@@ -38,7 +44,8 @@ enum Kind {
     Direct,
     Pgherd { binary: PathBuf },
     PgBouncer { binary: PathBuf },
-    Custom { binary: PathBuf, template: PathBuf },
+    HaProxy { binary: PathBuf },
+    Custom { binary: PathBuf, template: custom::Template },
 }
 
 /// How clients prove who they are.
@@ -55,8 +62,14 @@ pub enum Access {
 pub struct Needs {
     /// How clients prove who they are.
     pub access: Access,
+    /// Whether clients ask for TLS.
+    pub tls: bool,
+    /// Whether clients use protocol-level prepared statements.
+    pub prepared: bool,
     /// Clients at once.
     pub clients: usize,
+    /// Threads; otherwise as many as the cores where it is started.
+    pub workers: Option<u32>,
 }
 
 /// A peer that accepts connections; it ends when this is dropped.
@@ -66,6 +79,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// The proxy's process; the direct connection has none.
     pub pid: Option<u32>,
+    /// What it was told.
+    configuration: PathBuf,
     _process: Option<Process>,
 }
 
@@ -83,14 +98,15 @@ struct Owned {
 }
 
 impl Peer {
-    /// The direct connection, pgherd, PgBouncer and `--peer`s; a line for each that is missing.
+    /// The direct connection, pgherd, PgBouncer, HAProxy and `--peer`s; a line for each that is missing.
     pub fn find(site: &Site) -> Result<(Vec<Peer>, Vec<String>)> {
         let direct = Peer {
             name: "direct".into(),
             version: format!("PostgreSQL {}", site.version()?),
             kind: Kind::Direct,
         };
-        let mut candidates = vec![Ok(direct), pgherd::find(site), pgbouncer::find(site)];
+        let mut candidates =
+            vec![Ok(direct), pgherd::find(site), pgbouncer::find(site), haproxy::find(site)];
         candidates.extend(site.args.peer.iter().map(|text| custom::find(text)));
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for candidate in candidates {
@@ -106,23 +122,45 @@ impl Peer {
         Ok((found, missing))
     }
 
-    /// Starts it on its core and waits until it accepts.
+    /// Starts it on the proxy's core and waits until it accepts.
     pub fn start(&self, site: &Site, needs: Needs) -> Result<Running> {
+        self.start_on(&site.cores.proxy_set(), site, needs)
+    }
+
+    /// Starts it on these cores and waits until it accepts.
+    pub fn start_on(&self, cores: &CpuSet, site: &Site, needs: Needs) -> Result<Running> {
         let failed = || format!("start of {}", self.name);
         site.cores
-            .on_proxy_core(|| match &self.kind {
+            .on(cores, || match &self.kind {
                 Kind::Direct => Ok(Running {
                     address: ([127, 0, 0, 1], site.postgres().port()).into(),
                     pid: None,
+                    configuration: site.postgres().data_dir().join("postgresql.conf"),
                     _process: None,
                 }),
                 Kind::Pgherd { binary } => pgherd::start(binary, site, needs),
                 Kind::PgBouncer { binary } => pgbouncer::start(binary, &self.name, site, needs),
+                Kind::HaProxy { binary } => haproxy::start(binary, site, needs),
                 Kind::Custom { binary, template } => {
                     custom::start(binary, template, &self.name, site, needs)
                 }
             })
             .with_context(failed)
+    }
+
+    /// What it is told for a plain load, with the directory of the run left out.
+    pub fn configuration(&self, site: &Site) -> Result<String> {
+        let needs = Needs {
+            access: Access::Trust,
+            tls: false,
+            prepared: false,
+            clients: UNPOOLED_CLIENTS_MAX,
+            workers: None,
+        };
+        let running = self.start(site, needs)?;
+        let text = std::fs::read_to_string(&running.configuration)
+            .with_context(|| format!("read {}", running.configuration.display()))?;
+        Ok(text.replace(&site.home().display().to_string(), "…"))
     }
 
     /// Whether it has a process whose cost can be told.
@@ -131,18 +169,50 @@ impl Peer {
         !matches!(self.kind, Kind::Direct)
     }
 
-    /// Whether protocol-level prepared statements work in transaction mode.
+    /// Whether it is the one that is built here.
     #[must_use]
-    pub fn can_prepare(&self) -> bool {
-        match &self.kind {
-            Kind::PgBouncer { .. } => pgbouncer::can_prepare(&self.version),
-            _ => true,
-        }
+    pub fn is_ours(&self) -> bool {
+        matches!(self.kind, Kind::Pgherd { .. })
+    }
+
+    /// What of `needs` it can't do.
+    #[must_use]
+    pub fn lacks(&self, needs: &Needs) -> Option<String> {
+        let asks = needs.access == Access::Scram;
+        let why = match &self.kind {
+            Kind::Direct if asks || needs.tls => "PostgreSQL trusts here, and without TLS",
+            Kind::HaProxy { .. } if asks || needs.tls => {
+                "relays bytes: it neither asks for passwords nor ends PostgreSQL's TLS"
+            }
+            Kind::Direct | Kind::HaProxy { .. } if needs.clients > UNPOOLED_CLIENTS_MAX => {
+                "does not pool, and there are not so many servers"
+            }
+            Kind::PgBouncer { .. } if needs.prepared && !pgbouncer::can_prepare(&self.version) => {
+                return Some(format!(
+                    "{} has no prepared statements in transaction mode",
+                    self.version
+                ));
+            }
+            Kind::Custom { template, .. } if asks && !template.can_ask() => {
+                "its configuration has no {auth}"
+            }
+            Kind::Custom { template, .. } if needs.tls && !template.can_tls() => {
+                "its configuration has no {cert_file}"
+            }
+            _ => return None,
+        };
+        Some(why.to_owned())
     }
 }
 
 impl Running {
-    fn own(child: Child, address: SocketAddr, log: &Path) -> Result<Running> {
+    /// Whether it still lives.
+    pub fn check(&self) -> Result<()> {
+        self.pid.map_or(Ok(()), |pid| Counters::read(pid).map(drop).context("the proxy ended"))
+    }
+
+    fn own(child: Child, port: u16, configuration: PathBuf, log: &Path) -> Result<Running> {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let pid = child.id();
         let keeper = Some(Keeper::process(&child, None).context("start /bin/sh")?);
         let mut owned = Owned { child, keeper };
@@ -155,7 +225,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Running { address, pid: Some(pid), _process: Some(Process::Other { _it: owned }) })
+        let process = Some(Process::Other { _it: owned });
+        Ok(Running { address, pid: Some(pid), configuration, _process: process })
     }
 }
 
@@ -175,10 +246,15 @@ fn wanted(only: &[String], name: &str) -> bool {
 
 /// The first line that `binary --version` says.
 fn version(binary: &Path) -> Result<String> {
+    said(binary, "--version")
+}
+
+/// The first line that `binary argument` says.
+fn said(binary: &Path, argument: &str) -> Result<String> {
     let output = Command::new(binary)
-        .arg("--version")
+        .arg(argument)
         .output()
-        .with_context(|| format!("run {} --version", binary.display()))?;
+        .with_context(|| format!("run {} {argument}", binary.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
@@ -190,4 +266,44 @@ pub fn in_path(name: &str, also: &[&str]) -> Option<PathBuf> {
         .chain(also.iter().map(PathBuf::from))
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_cannot_do_is_known_beforehand() {
+        let plain = Needs {
+            access: Access::Trust,
+            tls: false,
+            prepared: false,
+            clients: 64,
+            workers: None,
+        };
+        let scram = Needs { access: Access::Scram, ..plain };
+        let tls = Needs { tls: true, ..plain };
+        let prepared = Needs { prepared: true, ..plain };
+        let many = Needs { clients: 10_000, ..plain };
+        let peer = |kind, version: &str| Peer { name: "it".into(), version: version.into(), kind };
+        let check = |peer: &Peer, needs: Needs, able: bool| {
+            assert_eq!(peer.lacks(&needs).is_none(), able, "{peer:?} {needs:?}");
+        };
+        let binary = PathBuf::new;
+        let all = [plain, scram, tls, prepared, many];
+        for (kind, version, able) in [
+            (Kind::Direct, "", [true, false, false, true, false]),
+            (Kind::HaProxy { binary: binary() }, "", [true, false, false, true, false]),
+            (Kind::Pgherd { binary: binary() }, "", [true; 5]),
+            (
+                Kind::PgBouncer { binary: binary() },
+                "PgBouncer 1.18.0",
+                [true, true, true, false, true],
+            ),
+            (Kind::PgBouncer { binary: binary() }, "PgBouncer 1.25.2", [true; 5]),
+        ] {
+            let peer = peer(kind, version);
+            all.into_iter().zip(able).for_each(|(needs, able)| check(&peer, needs, able));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ::pgherd::local::binaries::Account;
@@ -46,11 +46,22 @@ pub(super) fn start(binary: &Path, name: &str, site: &Site, needs: Needs) -> Res
     };
     let prepared =
         if can_prepare(&version(binary)?) { "max_prepared_statements = 200\n" } else { "" };
+    let tls = match needs.tls {
+        true => {
+            let files = site.tls.write(site, &dir)?;
+            format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+                files.cert.display(),
+                files.key.display()
+            )
+        }
+        false => String::new(),
+    };
     let text = format!(
         "[databases]\n{NAME} = host=127.0.0.1 port={server}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = {access}\nauth_file = {users}\n\
-         pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = {clients}\n{prepared}\
+         pool_mode = transaction\ndefault_pool_size = {pool}\nmax_client_conn = {clients}\n{prepared}{tls}\
          server_tls_sslmode = disable\nignore_startup_parameters = extra_float_digits\n\
          log_connections = 0\nlog_disconnections = 0\nlog_pooler_errors = 0\nstats_period = 3600\n",
         server = site.postgres().port(),
@@ -62,11 +73,17 @@ pub(super) fn start(binary: &Path, name: &str, site: &Site, needs: Needs) -> Res
     site.write(&config, &text)?;
     let mut command = Command::new(binary);
     command.arg("-q").arg(&config);
-    spawn(command, site, &dir, port)
+    spawn(command, site, config, port)
 }
 
-/// Starts `command` as PostgreSQL's user, with its output in a file of `dir`.
-pub(super) fn spawn(mut command: Command, site: &Site, dir: &Path, port: u16) -> Result<Running> {
+/// Starts `command` as PostgreSQL's user, in the directory of its configuration; its output goes into a file there.
+pub(super) fn spawn(
+    mut command: Command,
+    site: &Site,
+    config: PathBuf,
+    port: u16,
+) -> Result<Running> {
+    let dir = config.parent().context("a configuration has a directory")?;
     let log = dir.join("log");
     let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
     command.current_dir(dir).stdin(Stdio::null()).process_group(0);
@@ -76,7 +93,7 @@ pub(super) fn spawn(mut command: Command, site: &Site, dir: &Path, port: u16) ->
     }
     let program = command.get_program().to_owned();
     let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
-    Running::own(child, ([127, 0, 0, 1], port).into(), &log)
+    Running::own(child, port, config, &log)
 }
 
 #[cfg(test)]

@@ -28,11 +28,20 @@ pub(super) fn start(binary: &Path, site: &Site, needs: Needs) -> Result<Running>
         Access::Trust => "trust",
         Access::Scram => "scram-sha-256",
     };
-    let mut text = String::new();
-    // It can't fail: a String takes everything.
+    let workers = needs.workers.unwrap_or(0); // 0: one a core, and it sees only those that are its own.
+    let mut text = String::new(); // It takes everything: writing to it can't fail.
+    if needs.tls {
+        let files = site.tls.write(site, &dir)?;
+        let _ = write!(
+            text,
+            "[tls.client]\nmode = \"require\"\ncert_file = '{}'\nkey_file = '{}'\n",
+            files.cert.display(),
+            files.key.display()
+        );
+    }
     let _ = write!(
         text,
-        "[proxy]\nmax_client_connections = {clients}\n\
+        "[proxy]\nworkers = {workers}\nmax_client_connections = {clients}\n\
          [tls.server]\nmode = \"disable\"\n\
          [auth]\nusers_file = '{users}'\n[[auth.rules]]\nmethod = \"{method}\"\n\
          [pool]\nmode = \"transaction\"\nsize_default = {pool}\nmax_waiting = {clients}\n\
@@ -46,5 +55,6 @@ pub(super) fn start(binary: &Path, site: &Site, needs: Needs) -> Result<Running>
     );
     let it = Box::new(local::Pgherd::start(binary, &dir, &text)?);
     let (address, pid) = (it.address(), it.pid());
-    Ok(Running { address, pid, _process: Some(Process::Pgherd { _it: it }) })
+    let configuration = dir.join("pgherd.toml"); // as `local::Pgherd` calls it
+    Ok(Running { address, pid, configuration, _process: Some(Process::Pgherd { _it: it }) })
 }

@@ -1,8 +1,8 @@
 //! What a run found: medians over its rounds, and ratios to the reference of the same run.
 //!
-//! A peer that failed once in a cell has no ratio there, and a failing reference leaves the cell without any:
-//! a figure from a load that partly failed is not a figure.
+//! A cell in which any sample failed has no ratio: who knows what the failure did to the others.
 
+pub mod chart;
 pub mod markdown;
 pub mod progress;
 pub mod table;
@@ -13,11 +13,19 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::args::{Args, Placing};
+use crate::args::Placing;
 use crate::machine::Machine;
+use crate::measure::count::Tool;
 use crate::measure::{Metric, Sample};
 use crate::peers::{Peer, REFERENCE};
 use crate::scenarios::Scenario;
+use crate::site::Site;
+
+/// What others may run on the proxy's core before a cell is called noisy, percent.
+pub const FOREIGN_PCT_MAX: f64 = 10.0;
+
+/// What the hypervisor may take away, percent of all cores.
+pub const STEAL_PCT_MAX: f64 = 5.0;
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -53,6 +61,8 @@ pub struct Header {
     pub quick: bool,
     /// What could not be had.
     pub notes: Vec<String>,
+    /// What every proxy was told, by name.
+    pub configurations: Vec<(String, String)>,
 }
 
 /// One scenario.
@@ -94,8 +104,10 @@ pub struct PeerReport {
 
 impl Header {
     /// Asks git and the clock.
-    pub fn new(args: &Args, peers: &[Peer], missing: Vec<String>, machine: Machine) -> Header {
+    pub fn new(site: &Site, peers: &[Peer], missing: Vec<String>, machine: Machine) -> Header {
+        let args = &site.args;
         let mut notes = missing;
+        notes.push(Tool::about(site.tool));
         if machine.proxy_core.is_none() {
             notes
                 .push("proxy, server and load shared the same cores: ratios drown in noise".into());
@@ -112,6 +124,7 @@ impl Header {
             pool_size: args.pool_size,
             quick: args.quick,
             notes,
+            configurations: Vec::new(),
         }
     }
 }
@@ -130,13 +143,20 @@ impl ScenarioReport {
 }
 
 impl CellReport {
+    /// Whether somebody else used the proxy's core, or the hypervisor took cores away, while it was measured.
+    #[must_use]
+    pub fn is_noisy(&self) -> bool {
+        let worst = |metric| self.peers.iter().filter_map(|p| p.figure(metric)).fold(0.0, f64::max);
+        worst(Metric::ForeignPct) > FOREIGN_PCT_MAX || worst(Metric::StealPct) > STEAL_PCT_MAX
+    }
+
     /// `peer`'s headline figure in units of the reference's.
     #[must_use]
     pub fn ratio(&self, peer: &PeerReport, headline: Metric) -> Option<f64> {
-        let reference = self.peers.iter().find(|p| p.name == REFERENCE)?;
-        if !reference.errors.is_empty() || !peer.errors.is_empty() {
+        if self.peers.iter().any(|p| !p.errors.is_empty()) {
             return None;
         }
+        let reference = self.peers.iter().find(|p| p.name == REFERENCE)?;
         let base = reference.figure(headline).filter(|&v| v > 0.0)?;
         Some(peer.figure(headline)? / base)
     }
@@ -149,12 +169,32 @@ impl PeerReport {
         PeerReport { name: name.to_owned(), skipped, samples: Vec::new(), errors: Vec::new() }
     }
 
-    /// The median over all rounds, or the worst where a median would hide it.
+    /// The least and the most of all rounds.
     #[must_use]
-    pub fn figure(&self, metric: Metric) -> Option<f64> {
+    pub fn range(&self, metric: Metric) -> Option<(f64, f64)> {
+        let values = self.sorted(metric);
+        values.first().copied().zip(values.last().copied())
+    }
+
+    /// How far the rounds lie apart, in percent of their median; `None`: there was only one.
+    #[must_use]
+    pub fn spread_pct(&self, metric: Metric) -> Option<f64> {
+        let (least, most) = self.range(metric).filter(|_| self.sorted(metric).len() > 1)?;
+        let median = self.figure(metric).filter(|&v| v > 0.0)?;
+        Some(100.0 * (most - least) / median)
+    }
+
+    fn sorted(&self, metric: Metric) -> Vec<f64> {
         let mut values: Vec<f64> =
             self.samples.iter().filter_map(|s| s.0.get(&metric).copied()).collect();
         values.sort_by(f64::total_cmp);
+        values
+    }
+
+    /// The median over all rounds, or the worst where a median would hide it.
+    #[must_use]
+    pub fn figure(&self, metric: Metric) -> Option<f64> {
+        let values = self.sorted(metric);
         if metric.worst_counts() {
             return values.last().copied();
         }
@@ -217,18 +257,40 @@ mod tests {
 
     #[test]
     fn failures_leave_no_ratio() {
-        let ratio = |ours: PeerReport, reference: PeerReport| {
-            let cell = CellReport { name: String::new(), peers: vec![ours, reference] };
+        let ratio = |peers: Vec<PeerReport>| {
+            let cell = CellReport { name: String::new(), peers };
             cell.ratio(&cell.peers[0], Metric::CpuUs)
         };
         let failed = |mut p: PeerReport| {
             p.errors.push("broken".into());
             p
         };
-        assert_eq!(ratio(peer("pgherd", &[4.0]), peer(REFERENCE, &[8.0])), Some(0.5));
-        assert_eq!(ratio(failed(peer("pgherd", &[4.0])), peer(REFERENCE, &[8.0])), None);
-        assert_eq!(ratio(peer("pgherd", &[4.0]), failed(peer(REFERENCE, &[8.0]))), None);
-        assert_eq!(ratio(peer("pgherd", &[4.0]), peer(REFERENCE, &[])), None);
-        assert_eq!(ratio(peer("pgherd", &[4.0]), peer("haproxy", &[8.0])), None);
+        let (ours, theirs) = (|| peer("pgherd", &[4.0]), || peer(REFERENCE, &[8.0]));
+        assert_eq!(ratio(vec![ours(), theirs()]), Some(0.5));
+        assert_eq!(ratio(vec![failed(ours()), theirs()]), None);
+        assert_eq!(ratio(vec![ours(), failed(theirs())]), None);
+        assert_eq!(ratio(vec![ours(), theirs(), failed(peer("third", &[1.0]))]), None);
+        assert_eq!(ratio(vec![ours(), theirs(), peer("third", &[1.0])]), Some(0.5));
+        assert_eq!(ratio(vec![ours(), peer(REFERENCE, &[])]), None);
+        assert_eq!(ratio(vec![ours(), peer(REFERENCE, &[0.0])]), None);
+        assert_eq!(ratio(vec![ours(), peer("haproxy", &[8.0])]), None);
+    }
+
+    #[test]
+    fn spread_is_that_of_all_rounds_and_one_round_has_none() {
+        assert_eq!(peer("a", &[9.0, 10.0, 12.0]).spread_pct(Metric::CpuUs), Some(30.0));
+        assert_eq!(peer("a", &[9.0, 10.0, 12.0]).range(Metric::CpuUs), Some((9.0, 12.0)));
+        assert_eq!(peer("a", &[9.0]).spread_pct(Metric::CpuUs), None);
+        assert_eq!(peer("a", &[]).range(Metric::CpuUs), None);
+    }
+
+    #[test]
+    fn noise_of_one_peer_makes_a_cell_noisy() {
+        let cell = |steal: &[f64]| CellReport {
+            name: String::new(),
+            peers: vec![peer("quiet", &[0.0]), peer("other", steal)],
+        };
+        assert!(!cell(&[STEAL_PCT_MAX]).is_noisy());
+        assert!(cell(&[0.0, STEAL_PCT_MAX + 1.0, 0.0]).is_noisy());
     }
 }

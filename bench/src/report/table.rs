@@ -1,13 +1,14 @@
 //! Tables for a terminal and for Markdown.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use std::io::IsTerminal as _;
 
-use super::{CellReport, Header, PeerReport, ScenarioReport};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+use super::{FOREIGN_PCT_MAX, Header, STEAL_PCT_MAX, ScenarioReport};
+use crate::machine::Machine;
 use crate::measure::Metric;
+use crate::measure::noise::Others;
 use crate::peers::REFERENCE;
-
-/// What others may run on the proxy's core before a cell is called noisy, percent.
-const FOREIGN_PCT_MAX: f64 = 10.0;
 
 /// What a figure is that there is not.
 const NONE: &str = "–";
@@ -30,13 +31,14 @@ pub fn header_lines(header: &Header) -> Vec<String> {
     let mut lines = vec![
         format!("{}, commit {}", header.date, header.commit),
         format!("{}, {} cores, Linux {}; {place}", machine.cpu, machine.cores, machine.kernel),
-        format!("load average before the run: {}", machine.load_before),
+        others(machine),
         format!(
-            "{} rounds of {} s, pools of {} servers, transaction mode",
+            "rounds: {}, of {} s; pools of {} servers, transaction mode",
             header.rounds, header.seconds, header.pool_size
         ),
     ];
     lines.extend(header.peers.iter().map(|(name, version)| format!("{name}: {version}")));
+    lines.extend(machine.busy());
     if header.quick {
         lines.push("a trial (--quick): its figures say nothing about speed".into());
     }
@@ -44,11 +46,28 @@ pub fn header_lines(header: &Header) -> Vec<String> {
     lines
 }
 
+fn others(machine: &Machine) -> String {
+    let Others { load, busy_pct, steal_pct } = machine.before;
+    let mut text = format!(
+        "others used {busy_pct:.1} % of the cores before the run (load average {load:.2}, steal {steal_pct:.1} %)"
+    );
+    if let Some(after) = &machine.after {
+        text.push_str(&format!(
+            " and {:.1} % after it (steal {:.1} %)",
+            after.busy_pct, after.steal_pct
+        ));
+    }
+    text
+}
+
 /// One scenario for a terminal.
 #[must_use]
 pub fn scenario(report: &ScenarioReport) -> String {
     let mut table = filled(report);
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     let mut text = format!("\n{}: {}\n{table}", report.name, report.about);
     for remark in remarks(report) {
         text.push_str(&format!("\n  {remark}"));
@@ -68,44 +87,61 @@ pub fn markdown(report: &ScenarioReport) -> String {
 #[must_use]
 pub fn remarks(report: &ScenarioReport) -> Vec<String> {
     let mut lines = Vec::new();
-    let noise = |c: &CellReport| {
-        c.peers.iter().filter_map(|p| p.figure(Metric::ForeignPct)).fold(0.0, f64::max)
-    };
-    let noisy = report.cells.iter().filter(|c| noise(c) > FOREIGN_PCT_MAX).count();
+    let noisy = report.cells.iter().filter(|c| c.is_noisy()).count();
     if noisy > 0 {
         lines.push(format!(
-            "NOISY: in {noisy} of {} loads others ran on the proxy's core for more than {FOREIGN_PCT_MAX} % \
-             of the time; run it again on a quiet machine",
+            "NOISY (marked ~): in {noisy} of {} loads others ran on the proxy's core for more than \
+             {FOREIGN_PCT_MAX} % of the time, or the hypervisor took more than {STEAL_PCT_MAX} % of all cores; run \
+             it again on a quiet machine",
             report.cells.len()
         ));
     }
     for cell in &report.cells {
         for peer in &cell.peers {
-            if let Some(why) = &peer.skipped {
-                lines.push(format!("{}: {} skipped: {why}", cell.name, peer.name));
-            }
             let tries = peer.errors.len() + peer.samples.len();
             if let Some(error) = peer.errors.first() {
                 let failed = peer.errors.len();
                 lines.push(format!(
-                    "{}: {} FAILED in {failed} of {tries} rounds, no ratio: {error}",
+                    "{}: {} FAILED in {failed} of {tries} rounds, so this load has no ratios: {error}",
                     cell.name, peer.name
                 ));
             }
         }
     }
+    lines.extend(skipped(report));
     lines
+}
+
+/// A line for each peer and reason, with all loads that it holds for.
+fn skipped(report: &ScenarioReport) -> Vec<String> {
+    let mut found: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for cell in &report.cells {
+        for peer in &cell.peers {
+            let Some(why) = &peer.skipped else { continue };
+            match found.iter_mut().find(|(name, reason, _)| *name == peer.name && reason == why) {
+                Some((_, _, cells)) => cells.push(&cell.name),
+                None => found.push((&peer.name, why, vec![&cell.name])),
+            }
+        }
+    }
+    let line = |(name, why, cells): (&str, &str, Vec<&str>)| {
+        format!("{name} skipped ({}): {why}", cells.join("; "))
+    };
+    found.into_iter().map(line).collect()
 }
 
 fn filled(report: &ScenarioReport) -> Table {
     // A column that nobody filled says nothing.
     let metrics: Vec<Metric> = report.metrics.iter().copied().filter(|&m| any(report, m)).collect();
+    let compared = ratios(report);
+    let repeated = rounds(report) > 1;
     let mut table = Table::new();
     let mut head = vec!["load".to_owned(), "peer".to_owned()];
     for &metric in &metrics {
         head.push(metric.label().to_owned());
         if metric == report.headline {
-            head.push(format!("× {REFERENCE}"));
+            head.extend(compared.then(|| format!("× {REFERENCE}")));
+            head.extend(repeated.then(|| "spread %".to_owned()));
         }
     }
     table.set_header(head);
@@ -113,31 +149,34 @@ fn filled(report: &ScenarioReport) -> Table {
         let shown = cell.peers.iter().filter(|p| p.skipped.is_none());
         for (number, peer) in shown.enumerate() {
             let name = if number == 0 { cell.name.as_str() } else { "" };
-            table.add_row(row(name, cell, peer, report.headline, &metrics));
+            let mut row = vec![Cell::new(name), Cell::new(&peer.name)];
+            for &metric in &metrics {
+                row.push(right(peer.figure(metric), metric.digits(), ""));
+                if metric == report.headline {
+                    let mark = if cell.is_noisy() { "~" } else { "" };
+                    row.extend(compared.then(|| right(cell.ratio(peer, metric), 2, mark)));
+                    row.extend(repeated.then(|| right(peer.spread_pct(metric), 0, "")));
+                }
+            }
+            table.add_row(row);
         }
     }
     table
 }
 
-fn row(
-    name: &str,
-    cell: &CellReport,
-    peer: &PeerReport,
-    headline: Metric,
-    metrics: &[Metric],
-) -> Vec<Cell> {
-    let mut row = vec![Cell::new(name), Cell::new(&peer.name)];
-    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    for &metric in metrics {
-        let digits = metric.digits();
-        let text = peer.figure(metric).map(|v| format!("{v:.digits$}"));
-        row.push(right(text.unwrap_or_else(|| NONE.into())));
-        if metric == headline {
-            let ratio = cell.ratio(peer, headline).map(|r| format!("{r:.2}"));
-            row.push(right(ratio.unwrap_or_else(|| NONE.into())));
-        }
-    }
-    row
+fn right(figure: Option<f64>, digits: usize, mark: &str) -> Cell {
+    let text = figure.map(|v| format!("{mark}{v:.digits$}"));
+    Cell::new(text.unwrap_or_else(|| NONE.into())).set_alignment(CellAlignment::Right)
+}
+
+/// Whether there is anything to compare with: a scenario about one peer has no column for it.
+fn ratios(report: &ScenarioReport) -> bool {
+    report.cells.iter().any(|c| c.peers.iter().any(|p| p.name == REFERENCE && p.skipped.is_none()))
+}
+
+fn rounds(report: &ScenarioReport) -> usize {
+    let peers = report.cells.iter().flat_map(|c| &c.peers);
+    peers.map(|p| p.samples.len()).max().unwrap_or(0)
 }
 
 fn any(report: &ScenarioReport, metric: Metric) -> bool {
@@ -146,41 +185,72 @@ fn any(report: &ScenarioReport, metric: Metric) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{CellReport, PeerReport};
     use super::*;
     use crate::measure::Sample;
 
-    #[test]
-    fn a_table_tells_ratios_and_failures() {
-        let mut ours = PeerReport::new("pgherd", None);
-        let mut sample = Sample::default();
-        sample.set(Metric::CpuUs, 5.0);
-        ours.samples.push(sample.clone());
-        sample.set(Metric::CpuUs, 10.0);
-        let mut reference = PeerReport::new(REFERENCE, None);
-        reference.samples.push(sample);
-        let mut broken = PeerReport::new("broken", None);
-        broken.errors.push("fell over".into());
-        let absent = PeerReport::new("absent", Some("can't".into()));
-        let cell = CellReport { name: "one".into(), peers: vec![ours, reference, broken, absent] };
-        let report = ScenarioReport {
+    fn peer(name: &str, cpu_us: &[f64]) -> PeerReport {
+        let mut report = PeerReport::new(name, None);
+        for &value in cpu_us {
+            let mut sample = Sample::default();
+            sample.set(Metric::CpuUs, value);
+            report.samples.push(sample);
+        }
+        report
+    }
+
+    fn report(peers: Vec<PeerReport>) -> ScenarioReport {
+        ScenarioReport {
             name: "select".into(),
             about: "About.".into(),
             metrics: &[Metric::CpuUs, Metric::Tps],
             headline: Metric::CpuUs,
-            cells: vec![cell],
-        };
-        let text = markdown(&report);
-        let rows: Vec<Vec<&str>> = text
-            .lines()
+            cells: vec![CellReport { name: "one".into(), peers }],
+        }
+    }
+
+    fn rows(text: &str) -> Vec<Vec<&str>> {
+        text.lines()
             .map(|l| l.split('|').map(str::trim).filter(|c| !c.is_empty()).collect())
-            .collect();
+            .collect()
+    }
+
+    #[test]
+    fn a_table_tells_ratios_and_who_is_absent() {
+        let absent = PeerReport::new("absent", Some("can't".into()));
+        let report = report(vec![peer("pgherd", &[5.0]), peer(REFERENCE, &[10.0]), absent]);
+        let text = markdown(&report);
+        let rows = rows(&text);
         assert_eq!(rows[0], ["load", "peer", "CPU µs", "× pgbouncer"]);
         assert_eq!(rows[2], ["one", "pgherd", "5.00", "0.50"]);
         assert_eq!(rows[3], ["pgbouncer", "10.00", "1.00"]);
+        assert_eq!(rows.len(), 4);
+        assert_eq!(remarks(&report), ["absent skipped (one): can't"]);
+    }
+
+    #[test]
+    fn a_load_that_somebody_failed_has_no_ratios() {
+        let mut broken = PeerReport::new("broken", None);
+        broken.errors.push("fell over".into());
+        let report = report(vec![peer("pgherd", &[5.0]), peer(REFERENCE, &[10.0]), broken]);
+        let text = markdown(&report);
+        let rows = rows(&text);
+        assert_eq!(rows[2], ["one", "pgherd", "5.00", NONE]);
+        assert_eq!(rows[3], ["pgbouncer", "10.00", NONE]);
         assert_eq!(rows[4], ["broken", NONE, NONE]);
-        assert_eq!(rows.len(), 5);
         let remarks = remarks(&report);
-        assert!(remarks[0].contains("FAILED in 1 of 1 rounds"), "{remarks:?}");
-        assert_eq!(remarks[1], "one: absent skipped: can't");
+        assert!(remarks[0].contains("broken FAILED in 1 of 1 rounds"), "{remarks:?}");
+    }
+
+    #[test]
+    fn rounds_have_a_spread_and_noise_a_mark() {
+        let mut ours = peer("pgherd", &[4.0, 5.0, 6.0]);
+        ours.samples[0].set(Metric::ForeignPct, FOREIGN_PCT_MAX * 2.0);
+        let report = report(vec![ours, peer(REFERENCE, &[10.0, 10.0, 10.0])]);
+        let text = markdown(&report);
+        let rows = rows(&text);
+        assert_eq!(rows[0], ["load", "peer", "CPU µs", "× pgbouncer", "spread %"]);
+        assert_eq!(rows[2], ["one", "pgherd", "5.00", "~0.50", "40"]);
+        assert!(remarks(&report)[0].starts_with("NOISY"));
     }
 }

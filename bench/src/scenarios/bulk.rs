@@ -1,4 +1,4 @@
-//! Much data: COPY out and in, and a client that reads far slower than the server could send.
+//! Much data: COPY out and in, results of small and of large rows, and a client that reads far slower than the server could send.
 //!
 //! The server makes the rows and drops those that come in (`WHERE false`), so no disk is involved. What is
 //! looked at is the proxy's memory: it must stay within its buffers, whatever the other side does.
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use pgherd::wire::build;
 
-use super::{Cell, Name, Scenario, Stage, Work, trusted};
+use super::{Cell, Name, Scenario, Stage, Whose, Work, trusted};
 use crate::client::{Client, source};
 use crate::measure::process::Memory;
 use crate::measure::{Meter, Metric, Sample};
@@ -33,27 +33,48 @@ pub(super) enum Direction {
     In,
 }
 
+/// Rows of large results: many that fit a buffer together, and few that are far larger than any buffer.
+const LARGE_ROW_BYTES: [u64; 2] = [100, 1_000_000];
+
+/// Figures of loads that are bytes.
+const BULK_METRICS: &[Metric] = &[
+    Metric::CpuMsPerGb,
+    Metric::MbPerSecond,
+    Metric::AboveMb,
+    Metric::PeakMb,
+    Metric::ForeignPct,
+    Metric::StealPct,
+];
+
 pub(super) fn copy(copy_mb: u64) -> Scenario {
     let cell = |name: &str, direction| Cell {
         name: format!("{name} {copy_mb} MB"),
         needs: trusted(1),
-        prepares: false,
-        proxies_only: false,
+        whose: Whose::All,
         work: Work::Copy(direction),
     };
     Scenario {
         name: Name::Copy,
         about: format!("One client, rows of {ROW_BYTES} bytes."),
-        metrics: &[
-            Metric::CpuMsPerGb,
-            Metric::MbPerSecond,
-            Metric::AboveMb,
-            Metric::PeakMb,
-            Metric::ForeignPct,
-            Metric::StealPct,
-        ],
+        metrics: BULK_METRICS,
         headline: Metric::CpuMsPerGb,
         cells: vec![cell("out", Direction::Out), cell("in", Direction::In)],
+    }
+}
+
+pub(super) fn large(copy_mb: u64) -> Scenario {
+    let cell = |row_bytes: u64| Cell {
+        name: format!("{copy_mb} MB in rows of {row_bytes} bytes"),
+        needs: trusted(1),
+        whose: Whose::All,
+        work: Work::Large { row_bytes },
+    };
+    Scenario {
+        name: Name::Large,
+        about: "One client, the result of one SELECT by the simple protocol.".into(),
+        metrics: BULK_METRICS,
+        headline: Metric::CpuMsPerGb,
+        cells: LARGE_ROW_BYTES.into_iter().map(cell).collect(),
     }
 }
 
@@ -77,8 +98,7 @@ pub(super) fn slow_reader() -> Scenario {
         cells: vec![Cell {
             name: "1 client".into(),
             needs: trusted(1),
-            prepares: false,
-            proxies_only: true,
+            whose: Whose::Proxies,
             work: Work::SlowReader,
         }],
     }
@@ -106,12 +126,25 @@ fn end(bytes: u64, began: Instant, meter: Meter) -> Result<Sample> {
 
 pub(super) fn run_copy(direction: Direction, stage: &Stage<'_>) -> Result<Sample> {
     let rows = stage.site.args.copy_mb * 1_000_000 / ROW_BYTES;
+    move_bytes(stage, |client| match direction {
+        Direction::Out => copy_out(client, rows),
+        Direction::In => copy_in(client, rows),
+    })
+}
+
+pub(super) fn run_large(row_bytes: u64, stage: &Stage<'_>) -> Result<Sample> {
+    let rows = (stage.site.args.copy_mb * 1_000_000).div_ceil(row_bytes);
+    move_bytes(stage, |client| {
+        let sql = format!("SELECT repeat('x', {row_bytes}) FROM generate_series(1, {rows})");
+        enough(client.query(&sql)?, rows * row_bytes)
+    })
+}
+
+/// Runs a load that says how many bytes it was.
+fn move_bytes(stage: &Stage<'_>, load: impl FnOnce(&mut Client) -> Result<u64>) -> Result<Sample> {
     let (mut client, memory, meter) = begin(stage)?;
     let began = Instant::now();
-    let bytes = match direction {
-        Direction::Out => copy_out(&mut client, rows)?,
-        Direction::In => copy_in(&mut client, rows)?,
-    };
+    let bytes = load(&mut client)?;
     let mut sample = end(bytes, began, meter)?;
     if let (Some(before), Some(pid)) = (memory, stage.pid) {
         // The peak is the process's own, and it has done nothing else.
@@ -121,15 +154,18 @@ pub(super) fn run_copy(direction: Direction, stage: &Stage<'_>) -> Result<Sample
     Ok(sample)
 }
 
+fn enough(bytes: u64, expected: u64) -> Result<u64> {
+    if bytes < expected {
+        bail!("{bytes} bytes came, {expected} were asked for");
+    }
+    Ok(bytes)
+}
+
 fn copy_out(client: &mut Client, rows: u64) -> Result<u64> {
     let width = ROW_BYTES - 1;
     let sql =
         format!("COPY (SELECT repeat('x', {width}) FROM generate_series(1, {rows})) TO STDOUT");
-    let bytes = client.query(&sql)?;
-    if bytes < rows * ROW_BYTES {
-        bail!("{bytes} bytes came, {} were asked for", rows * ROW_BYTES);
-    }
-    Ok(bytes)
+    enough(client.query(&sql)?, rows * ROW_BYTES)
 }
 
 fn copy_in(client: &mut Client, rows: u64) -> Result<u64> {

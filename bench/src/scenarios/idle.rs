@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Cell, Name, Scenario, Stage, Work, trusted};
+use super::{Cell, Name, Scenario, Stage, Whose, Work, trusted};
 use crate::client::{Client, source};
 use crate::measure::process::Memory;
 use crate::measure::{Meter, Metric, Sample};
@@ -30,8 +30,7 @@ pub(super) fn scenario(clients: usize) -> Scenario {
         cells: vec![Cell {
             name: format!("{clients} clients"),
             needs: trusted(clients),
-            prepares: false,
-            proxies_only: true,
+            whose: Whose::Proxies,
             work: Work::Idle { clients },
         }],
     }

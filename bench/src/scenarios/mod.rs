@@ -6,17 +6,19 @@
 mod bulk;
 mod connect;
 mod idle;
+mod open_loop;
 mod pipeline;
-mod select;
+mod scaling;
+mod transactions;
 
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::Args;
-use crate::measure::process::Counters;
+use crate::measure::count::Counts;
 use crate::measure::{Metric, Sample, pgbench};
 use crate::peers::{Access, Needs, Peer};
 use crate::site::Site;
@@ -27,18 +29,26 @@ use crate::site::Site;
 pub enum Name {
     /// pgbench -S in each protocol, with 1, 16 and 64 clients
     Select,
+    /// pgbench's TPC-B-like script, likewise
+    Tpcb,
     /// Statements whose literals never repeat
     Literals,
     /// Ten statements in one pipeline
     Pipeline,
-    /// Clients that connect, ask once, and leave
+    /// Requests at a fixed rate, whatever the answers do
+    OpenLoop,
+    /// Clients that connect, ask once, and leave: plain, TLS, SCRAM, both
     Connect,
     /// Clients that do nothing
     Idle,
     /// A client that reads a large result slowly
     SlowReader,
+    /// Results of many small and of few large rows
+    Large,
     /// COPY out and in
     Copy,
+    /// What a second core is worth to pgherd
+    Scaling,
 }
 
 /// One load and what is told of it.
@@ -63,11 +73,20 @@ pub struct Cell {
     pub name: String,
     /// What the proxy must be able to do.
     pub needs: Needs,
-    /// Whether it needs protocol-level prepared statements in transaction mode.
-    pub prepares: bool,
-    /// Whether it is about the proxy's process, and the direct connection has nothing to tell.
-    pub proxies_only: bool,
+    /// Who takes part.
+    pub whose: Whose,
     work: Work,
+}
+
+/// Who has something to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everyone.
+    All,
+    /// Who has a process of its own.
+    Proxies,
+    /// pgherd.
+    Ours,
 }
 
 #[derive(Debug)]
@@ -76,39 +95,49 @@ enum Work {
     Pipeline(pipeline::Load),
     Connect { clients: usize },
     Idle { clients: usize },
+    OpenLoop(open_loop::Load),
     SlowReader,
+    Large { row_bytes: u64 },
     Copy(bulk::Direction),
+    Scaling(pgbench::Load),
 }
 
 /// Figures of loads that are transactions.
 const TRANSACTION_METRICS: &[Metric] = &[
     Metric::CpuUs,
-    Metric::SystemPct,
+    Metric::UserUs,
+    Metric::SystemUs,
+    Metric::Calls,
+    Metric::Instructions,
     Metric::Waits,
     Metric::Preempted,
     Metric::Tps,
     Metric::MeanUs,
     Metric::P50Us,
     Metric::P99Us,
+    Metric::P999Us,
     Metric::RssMb,
-    Metric::PeakMb,
     Metric::ForeignPct,
     Metric::StealPct,
 ];
 
-/// What was asked for; `clients_max` is what the limit of descriptors allows.
-pub fn all(args: &Args, clients_max: usize) -> Vec<Scenario> {
+/// What was asked for; `clients_max` is what the limit of descriptors allows, `cores` what we may use.
+pub fn all(args: &Args, clients_max: usize, cores: u32) -> Vec<Scenario> {
     let names = Name::value_variants().iter().copied();
     let asked = names.filter(|n| args.scenario.is_empty() || args.scenario.contains(n));
     let mut scenarios: Vec<Scenario> = asked
         .map(|name| match name {
-            Name::Select => select::select(),
-            Name::Literals => select::literals(),
+            Name::Select => transactions::select(),
+            Name::Tpcb => transactions::tpcb(),
+            Name::Literals => transactions::literals(),
             Name::Pipeline => pipeline::scenario(),
+            Name::OpenLoop => open_loop::scenario(&args.rate, args.open_clients),
             Name::Connect => connect::scenario(),
             Name::Idle => idle::scenario(args.idle_clients.min(clients_max)),
             Name::SlowReader => bulk::slow_reader(),
+            Name::Large => bulk::large(args.copy_mb),
             Name::Copy => bulk::copy(args.copy_mb),
+            Name::Scaling => scaling::scenario(cores),
         })
         .collect();
     if let Some(text) = &args.cell {
@@ -132,32 +161,35 @@ impl Cell {
     /// Why `peer` has nothing to tell here.
     #[must_use]
     pub fn skips(&self, peer: &Peer) -> Option<String> {
-        if self.proxies_only && !peer.is_proxy() {
-            return Some("has no process of its own to measure".into());
+        match self.whose {
+            Whose::Proxies if !peer.is_proxy() => {
+                Some("has no process of its own to measure".into())
+            }
+            Whose::Ours if !peer.is_ours() => Some("it is about pgherd alone".into()),
+            _ => peer.lacks(&self.needs),
         }
-        if self.prepares && !peer.can_prepare() {
-            let why = "has no prepared statements in transaction mode";
-            return Some(format!("{} {why}", peer.version));
-        }
-        None
     }
 
-    /// Starts `peer`, runs the load, ends `peer`.
-    pub fn sample(&self, site: &Site, peer: &Peer) -> Result<Sample> {
+    /// Starts `peer`, runs the load, ends `peer`; `counts`: also counts system calls, in a pass of its own.
+    pub fn sample(&self, site: &Site, peer: &Peer, counts: bool) -> Result<Sample> {
+        if let Work::Scaling(load) = &self.work {
+            return scaling::run(load, self.needs, site, peer);
+        }
         let running = peer.start(site, self.needs)?;
-        let stage = Stage { site, address: running.address, pid: running.pid };
+        let stage = Stage { site, address: running.address, pid: running.pid, counts };
         let sample = match &self.work {
-            Work::Pgbench(load) => select::run(load, &stage),
+            Work::Pgbench(load) => transactions::run(load, &stage),
             Work::Pipeline(load) => pipeline::run(load, &stage),
-            Work::Connect { clients } => connect::run(self.needs.access, *clients, &stage),
+            Work::OpenLoop(load) => open_loop::run(load, &stage),
+            Work::Connect { clients } => connect::run(self.needs, *clients, &stage),
             Work::Idle { clients } => idle::run(*clients, &stage),
             Work::SlowReader => bulk::run_slow_reader(&stage),
+            Work::Large { row_bytes } => bulk::run_large(*row_bytes, &stage),
             Work::Copy(direction) => bulk::run_copy(*direction, &stage),
+            Work::Scaling(_) => bail!("it starts its proxies itself"),
         }?;
         // A proxy that died under a load has no figures, whatever the load saw.
-        if let Some(pid) = running.pid {
-            Counters::read(pid).context("the proxy ended")?;
-        }
+        running.check()?;
         Ok(sample)
     }
 }
@@ -168,9 +200,19 @@ struct Stage<'s> {
     site: &'s Site,
     address: SocketAddr,
     pid: Option<u32>,
+    counts: bool,
 }
 
 impl Stage<'_> {
+    /// What the proxy does for `load`; `None`: this sample is not the one, or there is nothing to count (with).
+    fn count(&self, load: impl FnOnce() -> Result<()>) -> Result<Option<Counts>> {
+        let (true, Some(tool), Some(pid)) = (self.counts, self.site.tool, self.pid) else {
+            return Ok(None);
+        };
+        let dir = self.site.directory("count")?;
+        tool.count(pid, &dir, load).map(Some)
+    }
+
     /// A proxy's process id, for scenarios that skip the direct connection.
     fn proxy(&self) -> Result<u32> {
         self.pid.context("there is no proxy")
@@ -178,5 +220,5 @@ impl Stage<'_> {
 }
 
 fn trusted(clients: usize) -> Needs {
-    Needs { access: Access::Trust, clients }
+    Needs { access: Access::Trust, tls: false, prepared: false, clients, workers: None }
 }

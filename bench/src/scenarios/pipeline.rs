@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use hdrhistogram::Histogram;
 use pgherd::wire::build;
 
-use super::{Cell, Name, Scenario, Stage, Work, trusted};
+use super::{Cell, Name, Needs, Scenario, Stage, Whose, Work, trusted};
 use crate::client::{Client, source};
 use crate::measure::writes::{Trace, Writes};
 use crate::measure::{Meter, Metric, Sample, latencies};
@@ -21,8 +21,8 @@ const STATEMENTS: u32 = 10;
 /// Pipelines of each client before measuring.
 const WARM_UP_PIPELINES: u64 = 50;
 
-/// Pipelines whose writes are counted.
-const TRACED_PIPELINES: u64 = 100;
+/// Pipelines whose writes and system calls are counted.
+const COUNTED_PIPELINES: u64 = 100;
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -42,9 +42,8 @@ pub(super) fn scenario() -> Scenario {
             let plural = if clients == 1 { "" } else { "s" };
             cells.push(Cell {
                 name: format!("{how}, {clients} client{plural}"),
-                needs: trusted(clients),
-                prepares: prepared,
-                proxies_only: false,
+                needs: Needs { prepared, ..trusted(clients) },
+                whose: Whose::All,
                 work: Work::Pipeline(Load { clients, prepared }),
             });
         }
@@ -52,18 +51,25 @@ pub(super) fn scenario() -> Scenario {
     Scenario {
         name: Name::Pipeline,
         about: format!(
-            "{STATEMENTS} statements and one Sync are one transaction; writes are counted by strace \
-             afterwards, over {TRACED_PIPELINES} pipelines of one client."
+            "{STATEMENTS} statements and one Sync are one transaction; writes and system calls are counted \
+             afterwards, over {COUNTED_PIPELINES} pipelines of one client, the writes by strace."
         ),
         metrics: &[
             Metric::CpuUs,
+            Metric::UserUs,
+            Metric::SystemUs,
             Metric::WritesServer,
             Metric::WritesClient,
+            Metric::Calls,
+            Metric::Instructions,
             Metric::Waits,
+            Metric::Preempted,
             Metric::Tps,
             Metric::MeanUs,
             Metric::P50Us,
             Metric::P99Us,
+            Metric::P999Us,
+            Metric::RssMb,
             Metric::ForeignPct,
             Metric::StealPct,
         ],
@@ -78,10 +84,7 @@ pub(super) fn run(load: &Load, stage: &Stage<'_>) -> Result<Sample> {
         .collect::<Result<Vec<Client>>>()?;
     let packet = pipeline(load, stage.site.accounts());
     for client in &mut clients {
-        for _ in 0..WARM_UP_PIPELINES {
-            client.send(&packet)?;
-            client.until(b'Z')?;
-        }
+        some(client, &packet, WARM_UP_PIPELINES)?;
     }
     let meter = Meter::start(stage.pid, &stage.site.cores)?;
     let began = Instant::now();
@@ -105,12 +108,15 @@ pub(super) fn run(load: &Load, stage: &Stage<'_>) -> Result<Sample> {
     let mut sample = Sample::default();
     meter.stop(all.len(), &mut sample)?;
     sample.set_load(all.len(), seconds, &all);
-    if let Some(client) = clients.first_mut()
-        && let Some(writes) = count_writes(client, &packet, stage)?
-    {
-        let each = TRACED_PIPELINES as f64;
-        sample.set(Metric::WritesServer, writes.to_server as f64 / each);
-        sample.set(Metric::WritesClient, writes.to_client as f64 / each);
+    if let Some(client) = clients.first_mut() {
+        if let Some(writes) = count_writes(client, &packet, stage)? {
+            let each = COUNTED_PIPELINES as f64;
+            sample.set(Metric::WritesServer, writes.to_server as f64 / each);
+            sample.set(Metric::WritesClient, writes.to_client as f64 / each);
+        }
+        if let Some(counts) = stage.count(|| some(client, &packet, COUNTED_PIPELINES))? {
+            counts.set(COUNTED_PIPELINES, &mut sample);
+        }
     }
     Ok(sample)
 }
@@ -125,6 +131,14 @@ fn open(load: &Load, stage: &Stage<'_>, number: usize) -> Result<Client> {
         client.until(b'Z')?;
     }
     Ok(client)
+}
+
+fn some(client: &mut Client, packet: &[u8], pipelines: u64) -> Result<()> {
+    for _ in 0..pipelines {
+        client.send(packet)?;
+        client.until(b'Z')?;
+    }
+    Ok(())
 }
 
 fn repeat(
@@ -143,13 +157,10 @@ fn repeat(
 }
 
 fn count_writes(client: &mut Client, packet: &[u8], stage: &Stage<'_>) -> Result<Option<Writes>> {
-    let Some(pid) = stage.pid else { return Ok(None) };
+    let (true, Some(pid)) = (stage.counts, stage.pid) else { return Ok(None) };
     let file = stage.site.directory("strace")?.join("writes");
     let Some(trace) = Trace::attach(pid, file)? else { return Ok(None) };
-    for _ in 0..TRACED_PIPELINES {
-        client.send(packet)?;
-        client.until(b'Z')?;
-    }
+    some(client, packet, COUNTED_PIPELINES)?;
     trace.finish(stage.address.port(), stage.site.postgres().port()).map(Some)
 }
 
