@@ -6,11 +6,11 @@ ARGS ?=
 # Seconds for each fuzz target: a smoke run in `test`, longer by hand (make fuzz FUZZ_SECONDS=600).
 FUZZ_SECONDS ?= 10
 
-.PHONY: help demo test conformance bench lint doc fuzz deb
+.PHONY: help demo test conformance soak bench instructions lint doc fuzz deb
 
 help: ## These lines
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' \
-	  | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+	  | while IFS=$$'\t' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 demo: ## A herd on this machine with pgherd before it and load on it (ARGS="--once --seconds 5")
 	@scripts/install compiler postgres
@@ -29,10 +29,21 @@ conformance: ## PostgreSQL's own regression suite through pgherd, compared with 
 	@scripts/install compiler nextest postgres
 	cargo nextest run -p pgherd-tests --test conformance --run-ignored all --locked $(ARGS)
 
+soak: ## An hour of clients that come and go and do everything; nothing may grow (ARGS="--minutes 5")
+	@scripts/install compiler postgres
+	cargo build --locked --profile release-fast -p pgherd-tests --bins
+	@cargo run --locked --profile release-fast -p pgherd-tests --bin soak -- $(ARGS)
+
+# What single parts cost, in nanoseconds: cargo bench
 bench: ## pgherd beside its peers and the direct connection (ARGS="--quick": minutes; bench/README.md)
 	@scripts/install compiler postgres pgbouncer haproxy strace perf
 	cargo build --release --locked -p pgherd -p pgherd-bench
 	@cargo run --release --locked -p pgherd-bench -- $(ARGS)
+
+instructions: ## pgherd's instructions for one transaction, beside the committed figures (ARGS="--write", "--pgbouncer")
+	@scripts/install compiler postgres valgrind
+	cargo build --locked --profile release-fast -p pgherd -p pgherd-bench
+	@cargo run --locked --profile release-fast -p pgherd-bench -- instructions $(ARGS)
 
 lint: ## Format, clippy and documentation, without running anything
 	@scripts/install compiler rustfmt clippy

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// pgherd beside its peers and the direct connection, in one interleaved run.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "pgherd-bench", version)]
+#[command(name = "pgherd-bench", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Something else than the comparison
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Only these scenarios (default: all)
     #[arg(long, value_name = "NAME")]
     pub scenario: Vec<crate::scenarios::Name>,
@@ -85,6 +88,30 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(number) => Ok(number),
         Err(error) => Err(format!("{error}")),
     }
+}
+
+/// What is not the comparison.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// pgherd's user instructions for one transaction, beside the committed baseline
+    Instructions(Instructions),
+}
+
+/// What may be asked of `instructions`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Instructions {
+    /// Renew bench/instructions.toml
+    #[arg(long)]
+    pub write: bool,
+    /// Count PgBouncer's, too
+    #[arg(long)]
+    pub pgbouncer: bool,
+    /// Transactions of each client that are counted
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub transactions: u64,
+    /// pgherd's binary (default: the one beside this program)
+    #[arg(long, value_name = "PATH")]
+    pub pgherd: Option<PathBuf>,
 }
 
 /// Which process runs on which core.

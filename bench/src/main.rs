@@ -6,10 +6,12 @@
 //! - [`args`] what may be asked; [`run`] the order of samples; [`site`] the PostgreSQL under all of it; [`tls`] for the
 //!   scenarios that ask for it.
 //! - [`peers`] what is compared; [`scenarios`] the loads; [`client`] the load generator of those that pgbench can't make.
+//! - [`instructions`] beside all that: a proxy's instructions for one transaction, counted by callgrind.
 //! - [`measure`] CPU, memory, latency, writes; [`machine`] cores, limits, noise; [`report`] table, JSON, RESULTS.md.
 
 mod args;
 mod client;
+mod instructions;
 mod machine;
 mod measure;
 mod peers;
@@ -24,7 +26,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match run::run(&args::Args::parse()) {
+    let args = args::Args::parse();
+    if let Some(args::Command::Instructions(asked)) = &args.command {
+        return instructions::main(asked);
+    }
+    match run::run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("error: at least one sample failed; its cell shows no ratio");

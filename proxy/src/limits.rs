@@ -94,6 +94,9 @@ pub const CANCELS_IN_FLIGHT_MAX: usize = 256;
 /// Time for one cancel request to reach its server.
 pub const CANCEL_SECONDS_MAX: u64 = 5;
 
+/// Pause before a statement that nobody waits for is cancelled once more.
+pub const CANCEL_RETRY_MS: u64 = 200;
+
 /// Time for cleaning a server whose client vanished, before it is closed instead.
 pub const CLEAN_SECONDS_MAX: u64 = 5;
 

@@ -16,6 +16,7 @@ mod batch;
 mod certs;
 mod frames;
 mod raw;
+pub mod soak;
 
 pub use batch::Batch;
 pub use certs::{Authority, Pair};

@@ -33,6 +33,9 @@ pub struct RawClient {
 /// No answer for so long is a failure; it is far above what any answer takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How [`RawClient::frame`] says so.
+pub const SILENT: &str = "no frame came";
+
 impl Frame {
     /// The field `key` of an ErrorResponse or NoticeResponse.
     #[must_use]
@@ -133,7 +136,7 @@ impl RawClient {
             self.stream.read_exact(&mut body).await?;
             Ok(Frame { kind, body })
         };
-        tokio::time::timeout(PATIENCE, read).await.context("no frame came")?
+        tokio::time::timeout(PATIENCE, read).await.context(SILENT)?
     }
 
     /// Frames up to and with the first of `kind`; an end of the connection before it is returned as the frames

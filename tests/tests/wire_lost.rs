@@ -181,3 +181,20 @@ async fn a_client_that_vanishes_leaves_no_lock() -> Outcome {
     assert_eq!(fixture.direct("SELECT count(*) FROM t"), ["0"]);
     Ok(())
 }
+
+/// A cancel request that comes between two statements hits neither (postgres.c, `DoingCommandRead`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_vanishes_between_two_statements_leaves_none_running() -> Outcome {
+    let fixture = Fixture::builder().start().await;
+    let script = Script::new().query("SELECT 1").query("SELECT pg_sleep(600)");
+    for _ in 0..200 {
+        let mut client = fixture.raw().await?;
+        client.send(script.bytes()).await?;
+        client.until(b'Z').await?;
+    }
+    fixture.wait_until(
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(%' \
+         AND state = 'active'",
+    );
+    Ok(())
+}

@@ -148,6 +148,12 @@ impl AuthQuery {
         result
     }
 
+    /// How many answers are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.answers.lock().len()
+    }
+
     /// Forgets answers and closes the idle connection: after a reload, or to believe nothing old.
     pub fn forget(&self) {
         self.answers.lock().clear();

@@ -16,6 +16,7 @@ use prometheus_client::metrics::{MetricType, info::Info};
 use prometheus_client::registry::Registry;
 
 use super::process::{self, Memory};
+use super::tables::{self, Table};
 use crate::hub::{Hub, PoolSnapshot};
 use crate::limits;
 
@@ -51,6 +52,10 @@ pub struct Metrics {
     pub open_fds: usize,
     /// Their limit.
     pub max_fds: Option<u64>,
+    /// Threads.
+    pub threads: usize,
+    /// What pgherd remembers.
+    pub tables: Vec<Table>,
 }
 
 impl Metrics {
@@ -69,6 +74,8 @@ impl Metrics {
             cpu_seconds: process::cpu_seconds(),
             open_fds: process::open_fds(),
             max_fds: process::max_fds(),
+            threads: process::threads(),
+            tables: tables::tables(hub),
         }
     }
 }
@@ -230,10 +237,17 @@ impl All {
         if let Some(max) = m.max_fds {
             gauge("process_max_fds", "File descriptors at most", f(max))?;
         }
+        gauge("process_threads", "Threads", f(n(m.threads)))?;
         if let Some(heap) = &m.memory.heap {
             gauge("heap_allocated_bytes", "Bytes in use by the program", f(heap.allocated_bytes))?;
             gauge("heap_active_bytes", "Bytes of pages in use", f(heap.active_bytes))?;
             gauge("heap_resident_bytes", "Bytes held by the allocator", f(heap.resident_bytes))?;
+        }
+        let help = "Entries of what pgherd remembers";
+        let mut family = e.encode_descriptor("table_entries", help, None, MetricType::Gauge)?;
+        for table in &m.tables {
+            ConstGauge::new(n(table.entries))
+                .encode(family.encode_family(&[("table", table.name)])?)?;
         }
         let cpu = ConstCounter::new(m.cpu_seconds);
         cpu.encode(e.encode_descriptor(

@@ -46,6 +46,12 @@ pub fn open_fds() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count().saturating_sub(1))
 }
 
+/// Threads.
+#[must_use]
+pub fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
 /// The soft limit of open file descriptors.
 #[must_use]
 pub fn max_fds() -> Option<u64> {
@@ -98,6 +104,7 @@ mod tests {
     fn this_process_is_alive() {
         assert!(memory().resident_bytes > 1 << 20);
         assert!(open_fds() >= 3);
+        assert!(threads() >= 1);
         assert!(max_fds().is_none_or(|max| max > 3));
         assert!(cpu_seconds() >= 0.0);
         assert_eq!(memory().heap.is_some(), cfg!(feature = "jemalloc"));

@@ -166,6 +166,9 @@ impl Pools {
             pool.serve_queue();
             launch::launch_if_needed(&pool);
         }
+        // Names come and go with configurations; a limit that no pool counts under is nobody's.
+        self.databases.retain(|_, limit| Arc::strong_count(limit) > 1);
+        self.users.retain(|_, limit| Arc::strong_count(limit) > 1);
     }
 
     /// Which of `targets` is next: in turn, passing over those whose logins fail while another's don't.
@@ -213,6 +216,23 @@ impl Pools {
         rows
     }
 
+    /// How much the pools remember.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        let pools = self.all();
+        let sum = |of: fn(&Pool) -> usize| pools.iter().map(|pool| of(pool)).sum();
+        let (tasks, starving) = self.shared.get().map_or((0, 0), |shared| shared.counts());
+        Tables {
+            pools: pools.len(),
+            servers: sum(|pool| pool.servers.len()),
+            waiting: sum(Pool::waiting),
+            welcomes: sum(|pool| pool.welcomes.len()),
+            limits: self.databases.len() + self.users.len(),
+            starving,
+            tasks,
+        }
+    }
+
     /// One row a server.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerSnapshot> {
@@ -236,6 +256,25 @@ fn max_of_database(config: &Config, name: &str) -> usize {
 fn max_of_user(config: &Config, name: &str) -> usize {
     let own = config.users.get(name).and_then(|user| user.max_connections);
     own.unwrap_or(config.pool.max_user_connections)
+}
+
+/// Entries of what the pools remember.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tables {
+    /// Pools.
+    pub pools: usize,
+    /// Servers, in all states.
+    pub servers: usize,
+    /// Clients in queues.
+    pub waiting: usize,
+    /// Greetings.
+    pub welcomes: usize,
+    /// Names of databases and users with a limit over several pools.
+    pub limits: usize,
+    /// Pools that wait for a place under such a limit.
+    pub starving: usize,
+    /// Tasks that open, clean or check servers.
+    pub tasks: usize,
 }
 
 /// Clients of a pool by what they do; `SHOW POOLS`.

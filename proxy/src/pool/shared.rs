@@ -47,6 +47,11 @@ impl Shared {
         self.next_id.fetch_add(1, Relaxed)
     }
 
+    /// Tasks that run, and pools that starve.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.tasks.len(), self.starving.lock().len())
+    }
+
     pub(super) fn adopt(self: &Arc<Self>, pool: &Arc<Pool>) {
         let cell: &OnceLock<Arc<Shared>> = &pool.launch.shared;
         let _ = cell.set(self.clone());

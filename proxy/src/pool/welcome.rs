@@ -32,6 +32,18 @@ impl Welcomes {
         known.push((settings, reported));
     }
 
+    /// What is remembered: greetings, and what several of them share.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.lock().len() + self.shared.lock().len()
+    }
+
+    /// Whether nothing is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Forgets: the servers changed.
     pub fn clear(&self) {
         self.known.lock().clear();

@@ -14,6 +14,12 @@ use crate::pool::connect;
 
 static IN_FLIGHT: Semaphore = Semaphore::const_new(limits::CANCELS_IN_FLIGHT_MAX);
 
+/// Cancel requests that are on their way to their servers.
+#[must_use]
+pub fn in_flight() -> usize {
+    limits::CANCELS_IN_FLIGHT_MAX.saturating_sub(IN_FLIGHT.available_permits())
+}
+
 /// Delivers a CancelRequest to the session with this key; false: there is none. Not cancel safe.
 pub async fn cancel(hub: &Hub, pid: u32, secret: &[u8]) -> bool {
     let Some(session) = hub.sessions.find(pid, secret) else {

@@ -185,6 +185,18 @@ impl Listeners {
         }
     }
 
+    /// Pools with a listener.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_pool.len()
+    }
+
+    /// Whether nobody listens.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_pool.is_empty()
+    }
+
     fn listener(&self, hub: &Arc<Hub>, pool: &Arc<Pool>) -> mpsc::Sender<Order> {
         let mut entry = self.by_pool.entry(pool.key.clone()).or_insert_with(|| spawn(hub, pool));
         if entry.is_closed() {
@@ -204,7 +216,12 @@ fn spawn(hub: &Arc<Hub>, pool: &Arc<Pool>) -> mpsc::Sender<Order> {
         unconfirmed: Vec::new(),
         pause_ms: RECONNECT_MS,
     };
-    hub.background.spawn(listener.run());
+    let (hub_too, key) = (hub.clone(), pool.key.clone());
+    hub.background.spawn(async move {
+        listener.run().await;
+        // Its inbox is closed by now; a successor's is not.
+        hub_too.listeners.by_pool.remove_if(&key, |_, orders| orders.is_closed());
+    });
     orders
 }
 

@@ -16,7 +16,7 @@ use crate::clock::Moment;
 use crate::config::PoolMode;
 use crate::error::{Fault, Report, Severity, sqlstate};
 use crate::limits;
-use crate::pool::{Pool, connect, exec};
+use crate::pool::{Pool, Server, connect, exec};
 use crate::wire::{self, Cut, build};
 
 /// Time for the last words to a client.
@@ -188,7 +188,8 @@ impl Session {
         }
         if mid || !(clean || in_block) {
             // What runs is of no use to anyone.
-            cancel_running(&self, &pool, &server.info).await;
+            let limit = Duration::from_secs(limits::CLEAN_SECONDS_MAX);
+            let _ = tokio::time::timeout(limit, cancel_running(&self, &pool, &mut server)).await;
             return;
         }
         let keeps = self.pins.is_pinned() || self.listening.on_server;
@@ -218,14 +219,34 @@ impl Session {
     }
 }
 
-async fn cancel_running(session: &Session, pool: &Pool, info: &crate::pool::ServerInfo) {
+/// Cancels until the server has closed. A request that comes while the server is between two statements
+/// is ignored (postgres.c, `DoingCommandRead`), and the next one would run on for nobody.
+/// Cancel safe: what is left of the connection is closed.
+async fn cancel_running(session: &Session, pool: &Pool, server: &mut Server) {
     if session.expects.is_empty() {
+        return;
+    }
+    // Behind what runs, the server finds that nobody is there.
+    if server.stream.shutdown().await.is_err() {
         return;
     }
     let settings = pool.settings.load_full();
     let tls = session.hub.tls.load_full();
-    let cancel =
-        connect::send_cancel(&settings.node, &settings.proxy, &tls, info.pid, &info.secret);
-    let limit = Duration::from_secs(limits::CANCEL_SECONDS_MAX);
-    let _ = tokio::time::timeout(limit, cancel).await;
+    let mut waste = [0; 4096];
+    loop {
+        let cancel = connect::send_cancel(
+            &settings.node,
+            &settings.proxy,
+            &tls,
+            server.info.pid,
+            &server.info.secret,
+        );
+        let limit = Duration::from_secs(limits::CANCEL_SECONDS_MAX);
+        let _ = tokio::time::timeout(limit, cancel).await;
+        let closed = async { while server.stream.read(&mut waste).await.is_ok_and(|n| n > 0) {} };
+        let limit = Duration::from_millis(limits::CANCEL_RETRY_MS);
+        if tokio::time::timeout(limit, closed).await.is_ok() {
+            return;
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 mod account;
 mod buffers;
-mod cancel;
+pub mod cancel;
 mod client;
 mod effects;
 mod expect;

@@ -316,6 +316,18 @@ impl Sessions {
         bool::from(shared.secret.ct_eq(secret)).then_some(shared)
     }
 
+    /// Sessions, each with its cancel key.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_pid.len()
+    }
+
+    /// Whether nobody is logged in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_pid.is_empty()
+    }
+
     /// One row a client.
     #[must_use]
     pub fn snapshot(&self) -> Vec<ClientSnapshot> {

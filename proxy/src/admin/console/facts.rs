@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::hub::{ClientSnapshot, Hub, PoolSnapshot, ServerSnapshot};
 use crate::metrics::process::{self, Memory};
 use crate::metrics::stats::Totals;
+use crate::metrics::tables::{self, Table};
 
 /// A moment of the hub.
 #[derive(Debug, Default)]
@@ -27,6 +28,7 @@ pub(super) struct Facts {
     pub(super) all_paused: bool,
     pub(super) clients_now: usize,
     pub(super) memory: Memory,
+    pub(super) tables: Vec<Table>,
 }
 
 impl Facts {
@@ -79,6 +81,7 @@ impl Facts {
         facts.all_paused = hub.pools.is_paused("");
         if show == S::Mem {
             facts.memory = process::memory();
+            facts.tables = tables::tables(hub);
         }
         facts.clients_now = hub.clients_now.load(Relaxed);
         facts

@@ -345,6 +345,11 @@ fn memory(facts: &Facts) -> Vec<Vec<Cell>> {
     if let Some(heap) = &m.heap {
         rows.push(row("heap", heap.allocated_bytes, heap.resident_bytes));
     }
+    // PgBouncer's slabs have an entry's size; of these tables the number of entries is what can be told.
+    let table = |table: &crate::metrics::tables::Table| {
+        vec![table.name.into(), 0usize.into(), table.entries.into(), 0usize.into(), 0usize.into()]
+    };
+    rows.extend(facts.tables.iter().map(table));
     rows
 }
 

@@ -296,6 +296,7 @@ mod rendering {
             all_paused: false,
             clients_now: 4,
             memory: Default::default(),
+            tables: Vec::new(),
         }
     }
 

@@ -38,6 +38,18 @@ impl SaltedPasswords {
         SaltedPasswords { secret, entries_max, known: Mutex::default() }
     }
 
+    /// How many are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.lock().salted.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The salted password, remembered or computed.
     #[must_use]
     pub fn get(&self, user: &str, password: &str, salt: &[u8], iterations: NonZeroU32) -> Key {

@@ -15,6 +15,8 @@ fn metrics(pools: Vec<PoolSnapshot>) -> Metrics {
         cpu_seconds: 0.25,
         open_fds: 12,
         max_fds: Some(1024),
+        threads: 5,
+        tables: vec![Table { name: "statements", entries: 17 }],
     }
 }
 
@@ -39,6 +41,8 @@ fn every_line_is_a_comment_or_a_sample() {
     let labels = r#"{database="shop",user="app\"\\\n",node="n1"}"#;
     assert_eq!(value("pgherd_clients"), Some(3.0));
     assert_eq!(value("pgherd_process_resident_memory_bytes"), Some((1u64 << 40) as f64));
+    assert_eq!(value("pgherd_process_threads"), Some(5.0));
+    assert_eq!(value("pgherd_table_entries{table=\"statements\"}"), Some(17.0));
     assert_eq!(value(&format!("pgherd_pool_queries_total{labels}")), Some(7.0));
     assert_eq!(value(&format!("pgherd_pool_servers_idle{labels}")), Some(4.0));
     let names: std::collections::HashSet<_> = samples.iter().map(|(name, _)| name).collect();
