@@ -106,9 +106,6 @@ pub struct Instructions {
     /// Count PgBouncer's, too
     #[arg(long)]
     pub pgbouncer: bool,
-    /// Transactions of each client that are counted
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
-    pub transactions: u64,
     /// pgherd's binary (default: the one beside this program)
     #[arg(long, value_name = "PATH")]
     pub pgherd: Option<PathBuf>,

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// A figure may be so much higher; noise is far below it (bench/INSTRUCTIONS.md).
+/// A judged figure may be so much higher; its noise is far below that (bench/INSTRUCTIONS.md).
 const GROWTH_MAX: f64 = 0.05;
 
 /// Figures, and what they were taken with.
@@ -23,8 +23,10 @@ pub struct Baseline {
     pub valgrind: String,
     /// Cargo's profile.
     pub profile: String,
-    /// User instructions of pgherd for one transaction, by protocol.
-    pub per_transaction: BTreeMap<String, f64>,
+    /// User instructions of pgherd for one transaction, by load: those that are judged.
+    pub judged: BTreeMap<String, f64>,
+    /// Those that depend on the machine's load, too.
+    pub told: BTreeMap<String, f64>,
 }
 
 /// A figure beside its baseline.
@@ -70,21 +72,29 @@ impl Baseline {
             rustc: said("rustc", &["--version"])?,
             valgrind: said("valgrind", &["--version"])?,
             profile,
-            per_transaction: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            told: BTreeMap::new(),
         })
+    }
+
+    /// Takes down a figure.
+    pub fn set(&mut self, judged: bool, load: String, figure: f64) {
+        let figures = if judged { &mut self.judged } else { &mut self.told };
+        figures.insert(load, figure.round());
     }
 
     /// Replaces the committed one.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let head = "# User instructions of pgherd for one transaction (pgbench -S, 16 clients), by callgrind.\n\
+        let head = "# User instructions of pgherd for one transaction (pgbench -S), by callgrind.\n\
                     # Renewed by `make instructions ARGS=--write`; bench/INSTRUCTIONS.md says how stable it is.\n";
         let text = format!("{head}{}", toml::to_string(self)?);
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }
 
     /// `now` beside what is known.
-    pub fn judge(&self, protocol: &str, now: f64) -> Verdict {
-        Verdict { known: self.per_transaction.get(protocol).copied(), now }
+    pub fn judge(&self, load: &str, now: f64) -> Verdict {
+        let known = self.judged.get(load).or_else(|| self.told.get(load));
+        Verdict { known: known.copied(), now }
     }
 
     /// What makes `now` hard to compare.
@@ -100,7 +110,7 @@ impl Baseline {
 
     /// Figures of `now` that are too high.
     pub fn too_high(&self, now: &Baseline) -> Vec<String> {
-        let judged = now.per_transaction.iter().map(|(name, now)| (name, self.judge(name, *now)));
+        let judged = now.judged.iter().map(|(name, now)| (name, self.judge(name, *now)));
         let high = judged.filter(|(_, verdict)| verdict.is_too_high());
         let text =
             |(name, v): (&String, Verdict)| format!("{name}: {:.0} instructions, {v}", v.now);
@@ -129,7 +139,8 @@ mod tests {
             rustc: "r".into(),
             valgrind: "v".into(),
             profile: "p".into(),
-            per_transaction: BTreeMap::from([("simple".into(), figure)]),
+            judged: BTreeMap::from([("simple".into(), figure)]),
+            told: BTreeMap::from([("many".into(), figure)]),
         }
     }
 
@@ -140,6 +151,9 @@ mod tests {
         assert_eq!(known.too_high(&baseline(5_000.0)), [""; 0]);
         let said = known.too_high(&baseline(10_600.0));
         assert_eq!(said, ["simple: 10600 instructions, baseline 10000 (+6.0 %)"]);
+        let many = BTreeMap::from([("many".into(), 99_000.0)]);
+        let told = Baseline { told: many, ..baseline(10_000.0) };
+        assert_eq!(known.too_high(&told), [""; 0], "it is only told");
         assert_eq!(known.judge("prepared", 1.0).to_string(), "no baseline");
     }
 

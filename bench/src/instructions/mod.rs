@@ -1,8 +1,8 @@
 //! `make instructions`: user instructions for one transaction, a figure that two commits can be compared by.
 //!
 //! A proxy runs under callgrind twice, with N and with 2 N transactions; the difference is what N cost, without
-//! start, warm-up, logins and end. Clock, cores and neighbours hardly matter: what varies is how many messages
-//! one read of a socket finds. bench/INSTRUCTIONS.md says by how much, and what the figure does not see (the kernel).
+//! start, warm-up, logins and end. With one client it is the same in every run, whatever else the machine does;
+//! bench/INSTRUCTIONS.md says how stable the others are, and what no figure sees (the kernel).
 //! - [`callgrind`] a proxy under valgrind; [`baseline`] the committed figures.
 
 mod baseline;
@@ -20,8 +20,6 @@ use crate::peers::{self, Access, Needs, Peer, REFERENCE};
 use crate::site::{NAME, Site};
 use baseline::{Baseline, Verdict};
 
-/// Clients at once.
-const CLIENTS: u64 = 16;
 /// Transactions of each client before those that are counted: pools fill, statements are prepared.
 const WARM_UP: u64 = 50;
 /// Words of pgbench's `-M`.
@@ -54,22 +52,19 @@ fn run(asked: &Instructions) -> Result<bool> {
     let lists = target.with_file_name("instructions");
     std::fs::create_dir_all(&lists).with_context(|| format!("create {}", lists.display()))?;
     let mut now = Baseline::here(target)?;
-    for protocol in PROTOCOLS {
-        let name = format!("pgherd-{protocol}");
-        let count =
-            per_transaction(&mut site, "pgherd", &pgherd, protocol, asked, &lists.join(name))?;
-        let verdict = known.as_ref().map(|known| known.judge(protocol, count));
-        println!("{}", line("pgherd", protocol, count, verdict.as_ref()));
-        now.per_transaction.insert(protocol.to_owned(), count.round());
+    for load in loads(&PROTOCOLS) {
+        let count = per_transaction(&mut site, ("pgherd", &pgherd), &load, &lists)?;
+        let verdict = known.as_ref().map(|known| known.judge(&load.name(), count));
+        println!("{}", line("pgherd", &load, count, verdict.as_ref()));
+        now.set(load.clients == 1, load.name(), count);
     }
     if asked.pgbouncer {
         let binary = peers::in_path(REFERENCE, &["/usr/sbin"]);
         let binary = binary.context("PgBouncer is not installed")?;
         // Protocol-level prepared statements came with 1.21; the oldest common version has none.
-        for protocol in ["simple", "extended"] {
-            let list = lists.join(format!("{REFERENCE}-{protocol}"));
-            let count = per_transaction(&mut site, REFERENCE, &binary, protocol, asked, &list)?;
-            println!("{}", line(REFERENCE, protocol, count, None));
+        for load in loads(&["simple", "extended"]) {
+            let count = per_transaction(&mut site, (REFERENCE, &binary), &load, &lists)?;
+            println!("{}", line(REFERENCE, &load, count, None));
         }
     }
     println!("callgrind's lists of functions: {}", lists.display());
@@ -101,26 +96,48 @@ fn conclude(
 /// The difference of two runs.
 fn per_transaction(
     site: &mut Site,
-    peer: &str,
-    binary: &Path,
-    protocol: &str,
-    asked: &Instructions,
-    list: &Path,
+    (peer, binary): (&str, &Path),
+    load: &Load<'_>,
+    lists: &Path,
 ) -> Result<f64> {
-    let once = run_under(site, peer, binary, protocol, asked.transactions, None)?;
-    let twice = run_under(site, peer, binary, protocol, asked.transactions * 2, Some(list))?;
-    let transactions = CLIENTS * asked.transactions;
+    let name = format!("{peer}-{}-{}", load.protocol, load.clients);
+    let twice = Load { each: load.each * 2, ..*load };
+    let once = run_under(site, peer, binary, load, None)?;
+    let twice = run_under(site, peer, binary, &twice, Some(&lists.join(name)))?;
     #[allow(clippy::cast_precision_loss)] // far below 2^53
-    Ok((twice.saturating_sub(once)) as f64 / transactions as f64)
+    Ok(twice.saturating_sub(once) as f64 / (load.each * load.clients) as f64)
 }
 
-/// All instructions of one proxy that served `transactions` of each client.
+/// What pgbench does.
+#[derive(Debug, Clone, Copy)]
+struct Load<'a> {
+    protocol: &'a str,
+    clients: u64,
+    /// Transactions of each client.
+    each: u64,
+}
+
+impl Load<'_> {
+    fn name(&self) -> String {
+        let plural = if self.clients == 1 { "" } else { "s" };
+        format!("{}, {} client{plural}", self.protocol, self.clients)
+    }
+}
+
+/// One client: each message is a read of its own, the same in every run; that is judged. Many clients: how many
+/// messages one turn of the loop finds depends on the machine's load; that is told.
+fn loads<'a>(protocols: &[&'a str]) -> impl Iterator<Item = Load<'a>> {
+    let of =
+        |protocol| [(1, 1_000), (16, 500)].map(|(clients, each)| Load { protocol, clients, each });
+    protocols.iter().copied().flat_map(of).collect::<Vec<_>>().into_iter()
+}
+
+/// All instructions of one proxy that served `load`.
 fn run_under(
     site: &mut Site,
     peer: &str,
     binary: &Path,
-    protocol: &str,
-    transactions: u64,
+    load: &Load<'_>,
     list: Option<&Path>,
 ) -> Result<u64> {
     let dir = site.directory("callgrind")?;
@@ -132,13 +149,13 @@ fn run_under(
         site.args.pgherd = Some(wrapper);
     }
     let (found, _) = Peer::find(site)?;
-    let clients = usize::try_from(CLIENTS)?;
-    let prepared = protocol == "prepared";
+    let clients = usize::try_from(load.clients)?;
+    let prepared = load.protocol == "prepared";
     let needs = Needs { access: Access::Trust, tls: false, prepared, clients, workers: None };
     let running = found.first().context("no peer")?.start(site, needs)?;
     let pid = running.pid.context("no process")?;
-    load(site, &running.address, protocol, WARM_UP)?;
-    load(site, &running.address, protocol, transactions)?;
+    serve(site, &running.address, &Load { each: WARM_UP, ..*load })?;
+    serve(site, &running.address, load)?;
     callgrind::end(pid)?;
     drop(running);
     let out: PathBuf = callgrind::output(&dir, pid);
@@ -149,27 +166,22 @@ fn run_under(
 }
 
 /// pgbench's select-only script, the same transactions in every run.
-fn load(
-    site: &Site,
-    address: &std::net::SocketAddr,
-    protocol: &str,
-    transactions: u64,
-) -> Result<()> {
+fn serve(site: &Site, address: &std::net::SocketAddr, load: &Load<'_>) -> Result<()> {
     let mut pgbench = site.binaries().client("pgbench");
-    pgbench.args(["-n", "-S", "-M", protocol, "-U", NAME, "--random-seed=1", "-j", "1"]);
+    pgbench.args(["-n", "-S", "-M", load.protocol, "-U", NAME, "--random-seed=1", "-j", "1"]);
     pgbench.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
-    pgbench.args(["-c", &CLIENTS.to_string(), "-t", &transactions.to_string(), NAME]);
+    pgbench.args(["-c", &load.clients.to_string(), "-t", &load.each.to_string(), NAME]);
     pgbench.env("PGSSLMODE", "disable").env("PGGSSENCMODE", "disable");
     let output = pgbench.stdin(Stdio::null()).output().context("start pgbench")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let expect = format!("actually processed: {0}/{0}", CLIENTS * transactions);
+    let expect = format!("actually processed: {0}/{0}", load.clients * load.each);
     if !output.status.success() || !said.contains(&expect) {
         bail!("pgbench failed: {said}{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
 
-fn line(peer: &str, protocol: &str, count: f64, verdict: Option<&Verdict>) -> String {
+fn line(peer: &str, load: &Load<'_>, count: f64, verdict: Option<&Verdict>) -> String {
     let beside = verdict.map(ToString::to_string).unwrap_or_default();
-    format!("{peer:<10} {protocol:<9} {count:>9.0} instructions a transaction  {beside}")
+    format!("{peer:<10} {:<20} {count:>7.0} instructions a transaction  {beside}", load.name())
 }

@@ -153,7 +153,7 @@ mod tests {
     fn what_grows_is_told() {
         let growing = samples(|n, s| {
             s.rss += n as f64 * 1e6;
-            s.fds += n as f64 * 5.0;
+            s.fds += n as f64 * 8.0;
             s.tables.insert("statements".into(), 300.0 + n as f64 * 30.0);
         });
         let found = grown(&growing, &bounds());
