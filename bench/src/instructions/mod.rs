@@ -1,8 +1,8 @@
 //! `make instructions`: user instructions for one transaction, a figure that two commits can be compared by.
 //!
 //! A proxy runs under callgrind twice, with N and with 2 N transactions; the difference is what N cost, without
-//! start, warm-up, logins and end. With one client it is the same in every run, whatever else the machine does;
-//! bench/INSTRUCTIONS.md says how stable the others are, and what no figure sees (the kernel).
+//! start, warm-up, logins and end. With one client it hardly varies, whatever else the machine does;
+//! bench/INSTRUCTIONS.md says by how much, how stable the others are, and what no figure sees (the kernel).
 //! - [`callgrind`] a proxy under valgrind; [`baseline`] the committed figures.
 
 mod baseline;
@@ -124,7 +124,7 @@ impl Load<'_> {
     }
 }
 
-/// One client: each message is a read of its own, the same in every run; that is judged. Many clients: how many
+/// One client: each message is a read of its own; that is judged. Many clients: how many
 /// messages one turn of the loop finds depends on the machine's load; that is told.
 fn loads<'a>(protocols: &[&'a str]) -> impl Iterator<Item = Load<'a>> {
     let of =
