@@ -66,7 +66,14 @@ pub fn is_plain(sql: &[u8], options: LexOptions) -> bool {
                 let rest = sql.get(at..).unwrap_or_default();
                 return rest.iter().all(|byte| *byte == b';' || is(*byte, SPACE));
             }
-            _ if class & DIGIT != 0 => at = run(sql, at, DIGIT) - 1,
+            _ if class & DIGIT != 0 => {
+                let end = run(sql, at, DIGIT);
+                // An exponent, a radix, or a word that follows without a blank: where the number ends is the lexer's to say.
+                if sql.get(end).is_some_and(|byte| is(*byte, WORD)) {
+                    return false;
+                }
+                at = end - 1;
+            }
             _ => {}
         }
         name = &[];
@@ -138,7 +145,7 @@ mod tests {
         for sql in [
             "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
             "  select count(*), max(a) from t where b = 'it''s' and c = $1 ; ;",
-            "INSERT INTO t (a, \"B\") VALUES (1, 'x'), (2.5e3, NULL) ON CONFLICT DO NOTHING",
+            "INSERT INTO t (a, \"B\") VALUES (1, 'x'), (2.5, NULL) ON CONFLICT DO NOTHING",
             "update t set a = a + 1 -- so\nwhere b /* and */ = 2",
             "DELETE FROM pg_settings_of_mine",
             "WITH x AS (SELECT 1) SELECT * FROM x",
@@ -159,6 +166,9 @@ mod tests {
             "select PG_Advisory_Lock /* so */ (1)",
             "select \"set_config\"('a', 'b', false)",
             "select e'\\''",
+            "select 1e5into temp t",
+            "select 0x1set_config('a', 'b', false)",
+            "select $1into temp t",
             "select $$ $$",
             "select 'open",
             "select /* open",
