@@ -49,11 +49,11 @@ lint: ## Format, clippy and documentation, without running anything
 	@scripts/install compiler rustfmt clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 doc: ## The documentation of the code, in target/doc
 	@scripts/install compiler
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 
 fuzz: ## Every fuzz target for FUZZ_SECONDS (needs a nightly toolchain)
 	@scripts/install compiler fuzz

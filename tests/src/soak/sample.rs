@@ -101,7 +101,7 @@ impl Sample {
 const SHOWN: [&str; 8] =
     ["sessions", "statements", "pools", "servers", "waiting", "limits", "welcomes", "listeners"];
 
-/// The heading of [`line`].
+/// The heading of [`line()`].
 #[must_use]
 pub fn heading() -> String {
     let mut text = String::from(" seconds  RSS MB heap MB   fds threads clients backends");
