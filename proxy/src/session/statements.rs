@@ -38,8 +38,9 @@ pub struct Statement {
     pub body: Box<[u8]>,
     /// What follows from its text.
     pub traits: Traits,
-    /// Pools whose servers accepted it, by address; none is ever looked up again after its pool.
-    accepted_by: Mutex<Vec<usize>>,
+    /// Pools whose servers accepted it. As weak references, because the address of a pool that a reload removed
+    /// may be another's later.
+    accepted_by: Mutex<Vec<Weak<Pool>>>,
 }
 
 /// What a session must know of a statement beside its text.
@@ -55,20 +56,21 @@ impl Statement {
     /// Whether a server of `pool` accepted it before: its text is valid there.
     #[must_use]
     pub fn is_accepted_by(&self, pool: &Arc<Pool>) -> bool {
-        self.accepted_by.lock().contains(&pool_id(pool))
+        self.accepted_by.lock().iter().any(|known| is_same(known, pool))
     }
 
     /// A server of `pool` accepted it.
     pub fn accepted_by(&self, pool: &Arc<Pool>) {
         let mut pools = self.accepted_by.lock();
-        if !pools.contains(&pool_id(pool)) {
-            pools.push(pool_id(pool));
+        if !pools.iter().any(|known| is_same(known, pool)) {
+            pools.retain(|known| known.strong_count() > 0);
+            pools.push(Arc::downgrade(pool));
         }
     }
 }
 
-fn pool_id(pool: &Arc<Pool>) -> usize {
-    Arc::as_ptr(pool).addr()
+fn is_same(known: &Weak<Pool>, pool: &Arc<Pool>) -> bool {
+    std::ptr::eq(known.as_ptr(), Arc::as_ptr(pool))
 }
 
 type Key = (Via, Box<[u8]>);
